@@ -1,0 +1,124 @@
+"""What stands in for your infrastructure on a laptop: a real OpenBao and a real PostgreSQL, no Docker.
+
+    with DevServer() as server:
+        subprocess.run(["python", "vault_app.py"], env={**os.environ, **server.environment})
+
+Both come from PyPI wheels, listen on loopback and a Unix socket alone, live in a temporary folder, and are gone
+afterwards with all that they wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from devserver.openbao import OpenBao, bao_folder
+from devserver.postgres import PORT as POSTGRES_PORT
+from devserver.postgres import SUPERUSER, Postgres
+from devserver.process import DevServerError, Process
+
+__all__ = ["DevServer", "DevServerError"]
+
+PROJECT = Path(__file__).parent.parent
+SETUP_SECONDS = 60.0
+LONGEST_SOCKET_FOLDER = 80
+"""The path of a Unix socket has at most 103 bytes."""
+
+
+class DevServer:
+    """OpenBao and PostgreSQL, prepared by setup-vault.sh. A context manager.
+
+    `port` is the preferred one for OpenBao, 0 for any. `lifetimes` are variables of setup-vault.sh, such as
+    TOKEN_PERIOD="10s". `check` is called while waiting and may raise to give up.
+    Raises: DevServerError, with the end of the log of the part that failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        lifetimes: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._port = port
+        self._lifetimes = dict(lifetimes or {})
+        self._check = check
+        self._exit = ExitStack()
+
+    def __enter__(self) -> DevServer:
+        with ExitStack() as exit_stack:
+            self._start(exit_stack)
+            self._exit = exit_stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def _start(self, exit_stack: ExitStack) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="vault-dev-", dir=temporary_folder()))
+        exit_stack.callback(shutil.rmtree, self.folder)
+        self.openbao = OpenBao(self.folder, self._check, port=self._port)
+        self.postgres = Postgres(self.folder, self._check)
+        exit_stack.callback(self.openbao.stop)
+        exit_stack.callback(self.postgres.stop)
+        self.openbao.start()
+        self.postgres.start()
+        self.postgres.wait()
+        self.openbao.wait()
+        self.secret_id = self.setup(**self._lifetimes)
+
+    def setup(self, **lifetimes: str) -> str:
+        """Run setup-vault.sh, perhaps again and with other TTLs; return the secret_id that it issued."""
+        log = self.folder / "setup-vault.log"
+        log.unlink(missing_ok=True)
+        process = Process(
+            "setup-vault.sh",
+            ["bash", PROJECT / "setup-vault.sh"],
+            log=log,
+            env={**without_vault(os.environ), **self.administration, **lifetimes, "HOME": str(self.folder)},
+        )
+        try:
+            process.wait_for_success(SETUP_SECONDS, self._check)
+        finally:
+            process.stop()
+        return log.read_text().rpartition("export VAULT_SECRET_ID=")[2].strip()
+
+    @property
+    def administration(self) -> dict[str, str]:
+        """The variables with which setup-vault.sh and the `bao` command administer both servers."""
+        return {
+            "PATH": f"{bao_folder()}{os.pathsep}{os.environ.get('PATH', '')}",
+            "VAULT_ADDR": self.openbao.url,
+            "VAULT_TOKEN": self.openbao.root_token,
+            "DB_HOST": self.postgres.host,
+            "DB_PORT": str(POSTGRES_PORT),
+            "DB_NAME": "postgres",
+            "DB_USER": SUPERUSER,
+            "DB_PASSWORD": self.postgres.password,
+        }
+
+    @property
+    def application(self) -> dict[str, str]:
+        """The variables with which the application finds the server and logs in."""
+        return {"VAULT_URL": self.openbao.url, "VAULT_SECRET_ID": self.secret_id}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a program that is to work with both servers, and does not administer them."""
+        database = {"PGHOST": self.postgres.host, "PGPORT": str(POSTGRES_PORT), "PGDATABASE": "postgres"}
+        return {**without_vault(os.environ), "VAULT_ADDR": self.openbao.url, **self.application, **database}
+
+
+def without_vault(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what points `vault`, `bao` or the application at another server."""
+    return {name: value for name, value in environment.items() if not name.startswith(("VAULT_", "BAO_"))}
+
+
+def temporary_folder() -> str:
+    """The usual one, unless its path is too long for a socket in it (as on macOS)."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= LONGEST_SOCKET_FOLDER else "/tmp"

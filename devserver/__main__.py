@@ -1,0 +1,126 @@
+"""python -m devserver [-- COMMAND…]: run a command against a real server and database, or wait in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+from devserver import DevServer, DevServerError
+
+PORT = 8200
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl+C, kill, and a terminal that is closed."""
+
+
+class Interrupted(Exception):
+    """A signal came before there was a command to pass it on to."""
+
+
+class Signals:
+    """Passes signals on to the command, and remembers one that comes while there is none.
+
+    A handler never raises: wherever the signal strikes, what was started is stopped in order.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._command: subprocess.Popen[bytes] | None = None
+        self._arrived: SimpleQueue[int] = SimpleQueue()
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        self.received = number
+        if self._command is not None:
+            self._command.send_signal(number)
+        self._arrived.put(number)
+
+    def check(self) -> None:
+        """Raises: Interrupted, if a signal came."""
+        if self.received is not None:
+            raise Interrupted
+
+    def run(self, command: Sequence[str], environment: dict[str, str]) -> int:
+        """Run the command to its end and return its exit status, as a shell would."""
+        self.check()
+        # A session of its own: the Ctrl+C of a terminal comes from us alone, so that it comes once.
+        self._command = subprocess.Popen(command, env=environment, start_new_session=True)
+        if self.received is not None:
+            self._command.send_signal(self.received)
+        status = self._command.wait()
+        self._command = None
+        return 128 - status if status < 0 else status
+
+    def wait(self) -> None:
+        """Wait for a signal."""
+        self._arrived.get()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m devserver",
+        description="Starts OpenBao and PostgreSQL, prepares them with setup-vault.sh, runs COMMAND with the"
+        " environment that the application needs, and removes everything. Without a COMMAND it waits for Ctrl+C.",
+        epilog="example: TOKEN_PERIOD=15s python -m devserver -- python vault_app.py --show-secrets",
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="preferred port of OpenBao [%(default)s]; 0: any")
+    parser.add_argument("command", nargs="*", metavar="COMMAND")
+    options = parser.parse_args()
+    signals = Signals()
+    try:
+        say("starting OpenBao and PostgreSQL …")
+        with DevServer(port=options.port, check=signals.check) as server:
+            say(f"OpenBao at {server.openbao.url}, PostgreSQL at {server.postgres.host}")
+            if server.openbao.port != options.port:
+                say(f"port {options.port} is in use, so this one was taken")
+            if options.command:
+                return signals.run(options.command, server.environment)
+            print(how_to_use(server), flush=True)
+            signals.wait()
+    except Interrupted:
+        pass
+    except (DevServerError, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def say(text: str) -> None:
+    print(f"devserver: {text}", file=sys.stderr, flush=True)
+
+
+def how_to_use(server: DevServer) -> str:
+    """What a second terminal needs."""
+    variables = {**server.administration, **server.application}
+    path = variables.pop("PATH").split(os.pathsep)[0]
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "\n".join(
+        [
+            "",
+            "Paste this into a second terminal:",
+            "",
+            *exports,
+            f"export PATH={shlex.quote(path)}:$PATH",
+            "",
+            "Then, for example:",
+            "  .venv/bin/python vault_app.py --show-secrets",
+            "  bao kv put my-vault-app-kv/database api_key=changed      # and watch the application notice",
+            "  bao list sys/leases/lookup/my-vault-app-database/creds/db-demo-dynamic",
+            "",
+            *([f"Web UI: {server.openbao.url}/ui/ (sign in with the token)"] if server.openbao.has_ui() else []),
+            f"Root token: {server.openbao.root_token}",
+            f"Every request, as the server logs it: {server.openbao.audit_log}",
+            "",
+            "Ctrl+C stops both servers and removes everything.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

