@@ -1,0 +1,188 @@
+"""The settings: what may stand in config.ini and the environment, and what is said when it may not."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config_loader import DEFAULT_PATH, ENGINES, SECTIONS, VaultConfig, variable
+from vault_errors import ConfigurationError
+
+SECRET = "475a6500-f9f8-fdd4-ec30-54fadcad926e"
+Load = Callable[..., VaultConfig]
+MINIMUM = f"[vault]\nentity = shop\nrole_id = 7fb49dd0\nsecret_id = {SECRET}\n"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads a text as config.ini; settings may be given as environment variables, too."""
+
+    def load(text: str = MINIMUM, **environ: str) -> VaultConfig:
+        path = tmp_path / "config.ini"
+        path.write_text(text, encoding="utf-8")
+        return VaultConfig.load(path, environ)
+
+    return load
+
+
+def problems_of(load: Load, *arguments: object, **environ: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(*arguments, **environ)
+    return str(caught.value)
+
+
+class TestDefaults:
+    def test_shipped_file_names_every_setting(self) -> None:
+        """config.ini has each section and key that the code knows, in the same order, and no other."""
+        parser = configparser.RawConfigParser()
+        parser.read(DEFAULT_PATH, encoding="utf-8")
+        known = {section: [f.name for f in dataclasses.fields(kind)] for section, kind in SECTIONS.items()}
+        assert {section: list(parser[section]) for section in parser.sections()} == known
+
+    def test_shipped_file_states_the_defaults(self, load: Load) -> None:
+        """What config.ini says is what a file without the key means."""
+        shipped = VaultConfig.load(environ={"VAULT_SECRET_ID": SECRET})
+        minimal = load(VAULT_ENTITY=shipped.vault.entity, VAULT_ROLE_ID=shipped.vault.role_id)
+        assert shipped == minimal
+
+    def test_shipped_file_has_no_secret(self) -> None:
+        """No secret_id is committed."""
+        assert "VAULT_SECRET_ID" in problems_of(VaultConfig.load, DEFAULT_PATH, environ={})
+
+    def test_every_key_is_explained(self) -> None:
+        """Each key in config.ini has a comment right above it."""
+        lines = DEFAULT_PATH.read_text().splitlines()
+        keys = [number for number, line in enumerate(lines) if " =" in line and not line.startswith("#")]
+        assert keys
+        assert all(lines[number - 1].startswith("# ") for number in keys)
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(
+        ("section", "key"), [(section, f.name) for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)]
+    )
+    def test_environment_wins_for_every_key(self, load: Load, section: str, key: str) -> None:
+        """SECTION_KEY in capitals reaches its own key and no other."""
+        default = load()
+        current = getattr(getattr(default, section), key)
+        other = {bool: str(not current).lower(), float: "0.5", int: "8192"}.get(type(current), "changed")
+        other = {"url": "https://vault.example.com", "ca_file": str(DEFAULT_PATH), "refresh_interval": "7"}.get(
+            key, other
+        )
+        other = "7" if type(current) is float and key != "renew_jitter" else other
+        changed = load(**{variable(section, key): other})
+        differences = [
+            (name, f.name)
+            for name, kind in SECTIONS.items()
+            for f in dataclasses.fields(kind)
+            if getattr(getattr(default, name), f.name) != getattr(getattr(changed, name), f.name)
+        ]
+        assert differences == [(section, key)]
+
+    def test_role_id_of_the_approle_alone(self, load: Load) -> None:
+        """VAULT_ROLE_ID leaves the roles of both databases as they are."""
+        config = load(VAULT_ROLE_ID="another")
+        assert config.vault.role_id == "another"
+        assert (config.database_dynamic.role_id, config.database_static.role_id) == (
+            "db-demo-dynamic",
+            "db-demo-static",
+        )
+
+    def test_names_of_the_ecosystem(self, load: Load) -> None:
+        """VAULT_ADDR, VAULT_CACERT and VAULT_SKIP_VERIFY mean what they mean to the vault command."""
+        config = load(VAULT_ADDR="https://v:8200", VAULT_CACERT=str(DEFAULT_PATH), VAULT_SKIP_VERIFY="true")
+        assert (config.vault.url, config.vault.ca_file) == ("https://v:8200", str(DEFAULT_PATH))
+        assert config.vault.tls_verify is False
+
+    def test_own_name_wins(self, load: Load) -> None:
+        """Where both are set, the project's own name is meant."""
+        config = load(VAULT_ADDR="https://a", VAULT_URL="https://b", VAULT_SKIP_VERIFY="1", VAULT_TLS_VERIFY="true")
+        assert (config.vault.url, config.vault.tls_verify) == ("https://b", True)
+
+
+class TestValues:
+    def test_values_are_literal(self, load: Load) -> None:
+        """A % is a %, and what looks like a comment behind a value belongs to it."""
+        assert load(MINIMUM.replace(SECRET, "a%(b)s%%c # d")).vault.secret_id == "a%(b)s%%c # d"
+
+    def test_byte_order_mark_is_no_text(self, load: Load) -> None:
+        """A file saved by a Windows editor is read like any other."""
+        assert load("\ufeff" + MINIMUM).vault.entity == "shop"
+
+    def test_settings_are_frozen(self, load: Load) -> None:
+        """They are read once and stay."""
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            load().vault.url = "http://elsewhere"  # type: ignore[misc]
+
+    def test_p1_repr_hides_the_secret(self, load: Load) -> None:
+        """A config that is printed by mistake shows no secret_id."""
+        assert SECRET not in repr(load())
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", "[vault] entity: the section is missing; a value is required"),
+            ("[vault]\nentity = shop\n", "role_id: a value is required; set it in the file or as VAULT_ROLE_ID"),
+            (MINIMUM + "[http]\ntimeout = soon\n", "[http] timeout: found 'soon', expected a number from 0.1 to 3600"),
+            (MINIMUM + "[http]\ntimeout = nan\n", "found 'nan'"),
+            (MINIMUM + "[http]\ntimeout = -1\n", "found '-1', expected a number from"),
+            (MINIMUM + "[http]\nmax_response_size = 4096.5\n", "expected a whole number from"),
+            (MINIMUM + "[kv_secret]\nenabled = maybe\n", "found 'maybe', expected true or false"),
+            (MINIMUM + "[kv_secret]\npath = a/../b\n", "[kv_secret] path"),
+            (MINIMUM + "url = 127.0.0.1:8200\n", "expected an address such as http://127.0.0.1:8200"),
+            (MINIMUM + "url = http://host:99999\n", "expected an address"),
+            (MINIMUM + "url = ftp://host\n", "expected an address"),
+            (MINIMUM + "ca_file = /nowhere/ca.pem\n", "found '/nowhere/ca.pem', expected a file that exists"),
+            (MINIMUM + "[kv_secrets]\n", "[kv_secrets]: unknown section; did you mean kv_secret?"),
+            (MINIMUM + "[http]\ntimeuot = 3\n", "[http] timeuot: unknown key; did you mean timeout?"),
+            (MINIMUM + "[DEFAULT]\ntimeout = 3\n", "[DEFAULT]: unknown section"),
+            (MINIMUM + "[http]\n[http]\n", "section [http] stands twice"),
+            (MINIMUM + "entity = shop2\n", "[vault] entity stands twice"),
+            ("entity = shop\n" + MINIMUM, "line 1: text before the first [section]"),
+            (MINIMUM + "no equals sign\n", "line 5: neither [section] nor key = value"),
+            (
+                MINIMUM + "".join(f"[{engine}]\nenabled = no\n" for engine in ENGINES),
+                "nothing to do: set enabled = true in one of [kv_secret], [database_dynamic], [database_static]",
+            ),
+        ],
+    )  # fmt: skip
+    def test_problem_is_explained(self, load: Load, text: str, expected: str) -> None:
+        """Each says where, what was found, and what was expected."""
+        assert expected in problems_of(load, text)
+
+    def test_all_problems_come_at_once(self, load: Load) -> None:
+        """Nobody mends one to be told of the next."""
+        text = "[vault]\nurl = x\n[http]\ntimeout = x\nsize = 1\n[extra]\n"
+        with pytest.raises(ConfigurationError) as caught:
+            load(text, KV_SECRET_ENABLED="x")
+        assert len(caught.value.problems) == 8
+
+    def test_missing_file_is_explained(self) -> None:
+        """Its name and the reason."""
+        assert "nowhere.ini: cannot be read: No such file" in problems_of(VaultConfig.load, "nowhere.ini")
+
+    def test_undecodable_file_is_explained(self, tmp_path: Path) -> None:
+        """The place of the first byte that is not UTF-8."""
+        path = tmp_path / "config.ini"
+        path.write_bytes(b"[vault]\nentity = caf\xe9\n")
+        assert "byte 20 is not UTF-8" in problems_of(VaultConfig.load, path)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"{SECRET}\n",
+            f"[vault]\nsecret_id {SECRET}\n",
+            f"[vault]\nsecret_id = {SECRET}\x07\n",
+            f"[vault]\nurl = http://admin:{SECRET}@host\n",
+        ],
+    )
+    def test_p1_no_secret_in_a_problem(self, load: Load, text: str) -> None:
+        """A line that cannot be read may be the one with the secret: it is not quoted."""
+        assert SECRET not in problems_of(load, text)
