@@ -1,0 +1,91 @@
+"""The one worker primitive: a named thread that does one thing every so often, and outlives its errors.
+
+Each worker has a `schedule.Scheduler` of its own. `schedule` reckons in local wall-clock time, so a clock set back
+(NTP, the end of summer time) would make it wait an hour too long; the monotonic clock guards against that (X2).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+import schedule
+
+log = logging.getLogger(__name__)
+
+
+def shielded(action: Callable[[], object], on_error: Callable[[Exception], object]) -> None:
+    """Run `action`; hand any error to `on_error` instead of letting it end the thread.
+
+    The program's one broad `except` stands here, for the workers and for the listeners of events.
+    """
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001
+        on_error(error)
+
+
+def log_unexpected(who: str, error: Exception) -> None:
+    """Log where an error that nobody planned for arose; not its text, which might quote a secret (P1)."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: unexpected %s\n%s", who, type(error).__name__, where)
+
+
+class Worker:
+    """Runs `action` at once and then every `interval()` seconds, in a thread of its own, until `stop` is set.
+
+    The interval is asked for anew after each run; None means that it was the last. An error of the action goes to
+    `on_error`, and the next run comes all the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], object],
+        *,
+        interval: Callable[[], float | None],
+        stop: threading.Event,
+        on_error: Callable[[Exception], object],
+    ) -> None:
+        self.name = name
+        self._action = action
+        self._interval = interval
+        self._stop = stop
+        self._on_error = on_error
+        self._scheduler = schedule.Scheduler()
+        # A daemon, so that a request that hangs cannot keep the process from ending (X1).
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, unless it was started before."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the thread to end; whether it did."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, timeout))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            shielded(self._action, self._on_error)
+            interval = self._interval()
+            if interval is None:
+                return
+            self._sleep(interval)
+
+    def _sleep(self, interval: float) -> None:
+        """Sleep until the schedule or, should the wall clock have been set back, the monotonic clock says so."""
+        due = threading.Event()
+        self._scheduler.clear()
+        # schedule is annotated for whole seconds but takes fractions, which a token of 5 s needs (T2).
+        self._scheduler.every(interval).seconds.do(due.set)  # type: ignore[arg-type]
+        latest = time.monotonic() + interval
+        while not (self._stop.is_set() or due.is_set() or time.monotonic() >= latest):
+            pause = min(self._scheduler.idle_seconds or 0.0, latest - time.monotonic())
+            self._stop.wait(max(0.0, pause))
+            self._scheduler.run_pending()
