@@ -1,0 +1,45 @@
+"""Asking for one thing: one thread at a time, and not at once again after an error."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+from lifetime import LONG_AGO, Clock, Moment, backoff
+from vault_errors import VaultError
+
+
+class SingleFlight:
+    """What all threads that need the same answer share (C1, C2).
+
+    Hold `lock` while asking. Whoever waited for it calls `check` before asking too: within the back-off after an error
+    that raises the same error again, and fifty threads that met one outage make one request, not fifty in a row.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.lock = threading.Lock()
+        self._clock = clock
+        self._failures = 0
+        self._error: VaultError | None = None
+        self._again = LONG_AGO
+
+    def check(self) -> None:
+        """Raise the last error while its back-off lasts."""
+        if self._error is not None and self.pause() > 0:
+            raise copy.copy(self._error)
+
+    def pause(self) -> float:
+        """Seconds until the next try is due; 0 if nothing failed."""
+        return self._again.left(self._clock)
+
+    def succeeded(self) -> None:
+        self._failures, self._error, self._again = 0, None, LONG_AGO
+
+    def failed(self, error: VaultError, longest_pause: float) -> Moment:
+        """Note an error; return when to try again. A server that asks for a longer pause gets it."""
+        self._failures += 1
+        # A copy has no traceback, whose frames would keep tokens and values alive (P1).
+        self._error = copy.copy(error)
+        pause = max(backoff(self._failures, longest_pause), getattr(error, "retry_after", 0.0))
+        self._again = Moment.now(self._clock).after(pause)
+        return self._again

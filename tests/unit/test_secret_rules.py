@@ -1,0 +1,432 @@
+"""The rules K1 to K4, D1, D2, S1 and C1: how each kind of secret is cached."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.fakes import (
+    DYNAMIC,
+    KV_DATA,
+    KV_METADATA,
+    LOGIN,
+    PASSWORD,
+    STATIC,
+    FakeClock,
+    FakeVault,
+    Refusal,
+)
+from tests.unit.conftest import ClientFactory
+from tests.unit.test_token_rules import raising
+from vault_client import VaultClient
+from vault_errors import (
+    ClientClosed,
+    SecretDeleted,
+    SecretNotFound,
+    UnexpectedResponse,
+    VaultTimeout,
+    VaultUnavailable,
+)
+from vault_events import Event, SecretChanged, StaleServed, VersionQueryForbidden
+
+
+class TestK1:
+    def test_k1_refresh_asks_for_the_version_only(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """In five minutes at a refresh every 5 s: one read, then 59 questions for the version."""
+        for _ in range(60):
+            client.get_kv_secret("database")
+            clock.pass_time(5)
+        assert vault.count() == {LOGIN: 5, KV_DATA: 1, KV_METADATA: 59}  # nobody renews here: a login a minute
+
+    def test_k1_fresh_value_costs_nothing(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Within refresh_interval Vault is not asked at all."""
+        first = client.get_kv_secret("database")
+        clock.pass_time(4.9)
+        assert client.get_kv_secret("database") is first
+        assert vault.count()[KV_METADATA] == 0
+
+    def test_k1_new_version_is_read(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Listeners learn the old and the new."""
+        old = client.get_kv_secret("database")
+        vault.version, vault.created = 2, "2026-11-24T00:00:00.1Z"
+        clock.pass_time(5)
+        new = client.get_kv_secret("database")
+        assert (new.version, new.data["api_key"]) == (2, f"{PASSWORD}-2")
+        assert events[-1] == SecretChanged(new, old)
+
+    def test_k1_recreated_secret_is_read(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Deleted with its metadata and written anew it is version 1 again: the creation time tells."""
+        client.get_kv_secret("database")
+        vault.created = "2026-11-24T00:00:00.1Z"
+        clock.pass_time(5)
+        assert client.get_kv_secret("database").created_time == "2026-11-24T00:00:00.1Z"
+        assert vault.count()[KV_DATA] == 2
+
+    def test_k1_values_are_read_every_five_minutes(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """Even if the version stands still; the unchanged value stays the same object."""
+        first = client.get_kv_secret("database")
+        clock.pass_time(300)
+        assert client.get_kv_secret("database") is first
+        assert vault.count()[KV_DATA] == 2
+
+    def test_k1_future_deletion_is_no_deletion(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """With delete_version_after every version has a deletion_time that is still to come."""
+        client.get_kv_secret("database")
+        vault.deletion_time = "2030-01-01T00:00:00.123456789Z"
+        clock.pass_time(5)
+        client.get_kv_secret("database")
+        assert vault.count()[KV_DATA] == 1
+
+
+class TestK2:
+    def test_k2_falls_back_to_reading_values(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Once forbidden, the version is not asked for again, and the warning comes once."""
+        vault.instead[KV_METADATA] = raising(Refusal(403, "permission denied"))
+        for _ in range(4):
+            client.get_kv_secret("database")
+            clock.pass_time(5)
+        assert (vault.count()[KV_METADATA], vault.count()[KV_DATA]) == (1, 4)
+        assert [type(event) for event in events].count(VersionQueryForbidden) == 1
+
+
+class TestK3:
+    @pytest.mark.parametrize("fate", ["deleted", "destroyed"])
+    def test_k3_gone_version_is_an_error(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, fate: str
+    ) -> None:
+        """The error says which, and the cached value is dropped: it is not served in an outage either."""
+        client.get_kv_secret("database")
+        vault.deletion_time = "2026-01-01T00:00:00Z" if fate == "deleted" else ""
+        vault.destroyed = fate == "destroyed"
+        clock.pass_time(5)
+        with pytest.raises(SecretDeleted, match=fate):
+            client.get_kv_secret("database")
+        vault.go_down()
+        clock.pass_time(5)
+        with pytest.raises(VaultUnavailable):
+            client.get_kv_secret("database")
+
+    def test_k3_missing_secret_is_told_apart(self, client: VaultClient) -> None:
+        """A path where nothing ever was."""
+        with pytest.raises(SecretNotFound, match="nothing at my-vault-app-kv/data/nowhere") as caught:
+            client.get_kv_secret("nowhere")
+        assert not isinstance(caught.value, SecretDeleted)
+
+    @pytest.mark.parametrize("path", ["", "../sys/seal", "a//b", "/database", "database/", "./x"])
+    def test_k3_path_stays_below_its_mount(self, client: VaultClient, vault: FakeVault, path: str) -> None:
+        """A path with dots or empty parts is refused before anything is sent."""
+        with pytest.raises(SecretNotFound, match="is no path"):
+            client.get_kv_secret(path)
+        assert vault.asked == []
+
+
+class TestK4:
+    def test_k4_stale_value_serves_an_outage(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Marked stale, up to an hour, and as good as new when Vault is back."""
+        first = client.get_kv_secret("database")
+        vault.go_down()
+        clock.pass_time(5)
+        stale = client.get_kv_secret("database")
+        assert stale.stale
+        assert stale.data is first.data
+        assert any(isinstance(event, StaleServed) for event in events)
+        clock.pass_time(3594)
+        assert client.get_kv_secret("database").stale
+        vault.come_back()
+        clock.pass_time(30)
+        assert not client.get_kv_secret("database").stale
+
+    def test_k4_staleness_has_a_maximum(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """One hour after Vault last confirmed it, the value is gone."""
+        client.get_kv_secret("database")
+        vault.go_down()
+        clock.pass_time(3600)
+        with pytest.raises(VaultUnavailable):
+            client.get_kv_secret("database")
+
+    def test_k4_outage_is_asked_about_with_backoff(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """A thousand reads a second do not become a thousand requests."""
+        client.get_kv_secret("database")
+        clock.pass_time(5)
+        vault.go_down()
+        vault.forget()
+        for _ in range(60):
+            for _ in range(10):
+                client.get_kv_secret("database")
+            clock.pass_time(1)
+        assert 1 <= len(vault.asked) <= 12
+
+    @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"{}", b'{"data": {"current_version": true}}', b"[" * 3000])
+    def test_k4_nonsense_is_no_answer(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, body: bytes
+    ) -> None:
+        """What is not Vault's API leaves open what Vault holds: the cached value serves on."""
+        client.get_kv_secret("database")
+        vault.instead[KV_METADATA] = lambda: body
+        clock.pass_time(5)
+        assert client.get_kv_secret("database").stale
+
+    @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"{}", b'{"data": {"data": 7}}', b"[" * 3000])
+    def test_k4_nonsense_at_first_is_an_error(self, client: VaultClient, vault: FakeVault, body: bytes) -> None:
+        """With nothing to serve, it is said what answered, without quoting it."""
+        vault.instead[KV_DATA] = lambda: body
+        with pytest.raises(UnexpectedResponse) as caught:
+            client.get_kv_secret("database")
+        assert "<html>" not in str(caught.value)
+
+
+class TestD1:
+    @pytest.mark.parametrize(("lease", "fresh_for"), [(3600, 3590), (60, 50), (50, 40), (20, 16), (3, 2.4)])
+    def test_d1_fetches_when_little_is_left(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock, lease: int, fresh_for: float
+    ) -> None:
+        """When 10 s are left, or a fifth of a lease that is shorter than 50 s."""
+        client, vault.lease, vault.token_ttl = make_client(), lease, 0
+        first = client.get_database_dynamic_secret("db-demo-dynamic")
+        clock.pass_time(fresh_for - 0.1)
+        assert client.get_database_dynamic_secret("db-demo-dynamic") is first
+        clock.pass_time(0.2)
+        assert client.get_database_dynamic_secret("db-demo-dynamic").data != first.data
+
+    def test_d1_ttl_counts_down_live(self, client: VaultClient, clock: FakeClock) -> None:
+        """The same object says less each second, and never less than 0."""
+        secret = client.get_database_dynamic_secret("db-demo-dynamic")
+        assert secret.ttl == 60
+        clock.pass_time(13)
+        assert secret.ttl == 47
+        clock.pass_time(1000)
+        assert secret.ttl == 0
+
+    def test_d1_unknown_role_is_said_so(self, client: VaultClient, vault: FakeVault) -> None:
+        """Vault calls it a bad request; the caller is told that the role is missing."""
+        vault.instead[DYNAMIC] = raising(Refusal(400, "unknown role: db-demo-dynamic"))
+        with pytest.raises(SecretNotFound, match='no role "db-demo-dynamic" at my-vault-app-database'):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+
+class TestD2:
+    @pytest.mark.parametrize("cause", ["time passed", "the laptop slept"])
+    def test_d2_expired_credentials_are_never_returned(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, cause: str
+    ) -> None:
+        """Served during an outage while the lease lasts; afterwards an error is better than a dead password."""
+        vault.token_ttl = 0
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.go_down()
+        clock.pass_time(59)
+        assert client.get_database_dynamic_secret("db-demo-dynamic").stale
+        if cause == "time passed":
+            clock.pass_time(1)
+        else:
+            clock.set_wall_clock(by=1)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+    def test_d2_slow_answer_may_be_dead_on_arrival(self, client: VaultClient, vault: FakeVault) -> None:
+        """A lease is counted from before the request; one that ended on the way is an error."""
+        client.login()
+        vault.lease, vault.latency = 5, 6
+        with pytest.raises(VaultTimeout):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+    def test_d2_dying_token_logs_in_first(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Near max TTL a lease would die with the token, so the token is replaced before the fetch."""
+        client.login()
+        clock.pass_time(48)
+        vault.renewed_ttl = 20
+        client.keep_token_alive()
+        vault.forget()
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        assert vault.asked == [LOGIN, DYNAMIC]
+
+    def test_d2_young_token_is_good_enough(self, client: VaultClient, vault: FakeVault) -> None:
+        """A token that cannot be renewed but is new does not cause a login a fetch."""
+        vault.renewable = False
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        assert vault.logins == 1
+
+
+class TestS1:
+    def test_s1_cached_for_five_minutes(self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock) -> None:
+        """And then asked again, though the password lives for an hour."""
+        client, vault.token_ttl = make_client(), 0
+        first = client.get_database_static_secret("db-demo-static")
+        clock.pass_time(299)
+        assert client.get_database_static_secret("db-demo-static") is first
+        clock.pass_time(1)
+        client.get_database_static_secret("db-demo-static")
+        assert vault.count()[STATIC] == 2
+
+    def test_s1_never_cached_past_the_rotation(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """With 20 s to the next rotation it is asked again after 20 s, and not served in an outage then."""
+        client, vault.token_ttl, vault.static_ttl = make_client(), 0, 20
+        client.get_database_static_secret("db-demo-static")
+        vault.go_down()
+        clock.pass_time(19.9)
+        client.get_database_static_secret("db-demo-static")
+        clock.pass_time(0.1)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_static_secret("db-demo-static")
+
+    def test_s1_ttl_of_zero_is_asked_again(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """The rotation is happening: the password is served, and asked for again a second later."""
+        client, vault.token_ttl, vault.static_ttl = make_client(), 0, 0
+        client.get_database_static_secret("db-demo-static")
+        clock.pass_time(0.9)
+        client.get_database_static_secret("db-demo-static")
+        assert vault.count()[STATIC] == 1
+        clock.pass_time(0.1)
+        client.get_database_static_secret("db-demo-static")
+        assert vault.count()[STATIC] == 2
+
+    def test_s1_overdue_rotation_is_asked_again(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """last_vault_rotation stands still after the rotation was due: whatever the ttl says, ask every second."""
+        client, vault.token_ttl, vault.static_ttl = make_client(), 0, 20
+        client.get_database_static_secret("db-demo-static")
+        clock.pass_time(20)
+        vault.static_ttl = 3600
+        for _ in range(3):
+            assert client.get_database_static_secret("db-demo-static").ttl == 0
+            clock.pass_time(1)
+        assert vault.count()[STATIC] == 4
+        vault.rotation = "2026-11-24T00:00:00Z"
+        assert client.get_database_static_secret("db-demo-static").ttl == 3600
+
+    def test_s1_rotation_is_announced(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """A listener such as a connection pool learns of the new password; a mere re-read is no news."""
+        client, vault.token_ttl = make_client(), 0
+        client.get_database_static_secret("db-demo-static")
+        clock.pass_time(300)
+        client.get_database_static_secret("db-demo-static")
+        vault.rotation = "2026-11-24T00:00:00Z"
+        clock.pass_time(300)
+        client.get_database_static_secret("db-demo-static")
+        changes = [event for event in events if isinstance(event, SecretChanged)]
+        assert [change.previous is None for change in changes] == [True, False]
+
+
+class TestC1:
+    def test_c1_one_request_for_fifty_threads(self, client: VaultClient, vault: FakeVault) -> None:
+        """However many ask at once, Vault is asked once, and all get the same object."""
+        with ThreadPoolExecutor(50) as pool:
+            got = list(pool.map(lambda _: client.get_kv_secret("database"), range(50)))
+        assert vault.count() == {LOGIN: 1, KV_DATA: 1}
+        assert len(set(map(id, got))) == 1
+
+    def test_c1_one_request_for_a_failure(self, client: VaultClient, vault: FakeVault) -> None:
+        """Fifty threads that meet an outage make one request, not fifty in a row."""
+        client.login()
+        vault.go_down()
+        vault.forget()
+
+        def ask(_: int) -> type[BaseException] | None:
+            try:
+                client.get_kv_secret("database")
+            except VaultUnavailable as error:
+                return type(error)
+            return None
+
+        with ThreadPoolExecutor(50) as pool:
+            outcomes = set(pool.map(ask, range(50)))
+        assert None not in outcomes
+        assert vault.asked == [KV_DATA]
+
+    def test_c1_other_secrets_do_not_wait(self, client: VaultClient, vault: FakeVault) -> None:
+        """While one secret hangs in a request, another one is read."""
+        hanging, released = threading.Event(), threading.Event()
+
+        def hang() -> Any:
+            hanging.set()
+            released.wait(10)
+            return vault._dynamic()
+
+        client.login()
+        vault.instead[DYNAMIC] = hang
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(client.get_database_dynamic_secret, "db-demo-dynamic")
+            hanging.wait(10)
+            client.get_kv_secret("database")
+            client.get_database_static_secret("db-demo-static")
+            assert not slow.done()
+            released.set()
+            assert slow.result(10).ttl == 60
+
+    def test_c1_readers_do_not_wait_for_a_refresh(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """Whoever comes while another thread refreshes takes the value that is still good."""
+        first = client.get_kv_secret("database")
+        hanging, released = threading.Event(), threading.Event()
+
+        def hang() -> Any:
+            hanging.set()
+            released.wait(10)
+            return vault._kv_metadata()
+
+        vault.instead[KV_METADATA] = hang
+        clock.pass_time(5)
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(client.get_kv_secret, "database")
+            hanging.wait(10)
+            assert client.get_kv_secret("database") is first
+            assert not slow.done()
+            released.set()
+            slow.result(10)
+
+    def test_c1_fresh_read_takes_no_lock(self, client: VaultClient) -> None:
+        """With every lock of the client held by somebody else, a cached read still returns."""
+        first = client.get_kv_secret("database")
+        locks = [client._lock, client._login.lock, client._kv._lock, client._kv._flights["database"].lock]
+        for lock in locks:
+            lock.acquire()
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(client.get_kv_secret, "database").result(5) is first
+        finally:
+            for lock in locks:
+                lock.release()
+
+
+class TestClosed:
+    def test_closed_client_says_so(self, client: VaultClient) -> None:
+        """It neither answers from what it had nor logs in again."""
+        client.get_kv_secret("database")
+        client.close()
+        with pytest.raises(ClientClosed):
+            client.get_kv_secret("database")
+
+    def test_answer_after_close_is_not_kept(self, client: VaultClient, vault: FakeVault) -> None:
+        """A request that was under way when the client was closed leaves nothing behind."""
+
+        def close_meanwhile() -> Any:
+            client.close()
+            return vault._kv_data()
+
+        client.login()
+        vault.instead[KV_DATA] = close_meanwhile
+        with pytest.raises(ClientClosed):
+            client.get_kv_secret("database")
+        assert client._kv._cache == {}

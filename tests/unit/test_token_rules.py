@@ -1,0 +1,340 @@
+"""The rules T1 to T9: the life of the token."""
+
+from __future__ import annotations
+
+import pytest
+
+from lifetime import backoff
+from tests.fakes import (
+    DYNAMIC,
+    KV_DATA,
+    KV_METADATA,
+    LOGIN,
+    LOOKUP,
+    RENEW,
+    REVOKE,
+    TOKEN,
+    FakeClock,
+    FakeVault,
+    Refusal,
+)
+from tests.unit.conftest import ClientFactory
+from vault_client import VaultClient
+from vault_errors import LoginRefused, PermissionDenied, VaultSealed, VaultUnavailable
+from vault_events import Event, LoggedIn, LoginFailed, RenewalFailed, TokenLost, TokenRenewed
+
+
+def refuse(status: int, *errors: str) -> Refusal:
+    return Refusal(status, *errors)
+
+
+def raising(error: Exception):  # type: ignore[no-untyped-def]  # a lambda cannot raise
+    def answer() -> None:
+        raise error
+
+    return answer
+
+
+class TestT1:
+    def test_t1_life_starts_before_the_request(self, client: VaultClient, vault: FakeVault) -> None:
+        """A login that takes 7 of 60 seconds leaves 53."""
+        vault.latency = 7
+        assert client.login().ttl == 53
+
+    @pytest.mark.parametrize("clock_moves", ["monotonic", "wall"])
+    def test_t1_either_clock_ends_the_token(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, clock_moves: str
+    ) -> None:
+        """After a suspend only the wall clock has moved, after a step back only the monotonic one."""
+        client.login()
+        clock.set_wall_clock(by=61 if clock_moves == "wall" else -3600)
+        if clock_moves == "monotonic":
+            clock.pass_time(61)
+        client.get_kv_secret("database")
+        assert vault.logins == 2
+
+
+class TestT2:
+    @pytest.mark.parametrize(("ttl", "look"), [(3600, 10), (60, 6), (5, 0.5), (1, 0.1)])
+    def test_t2_ten_looks_in_a_short_life(self, client: VaultClient, vault: FakeVault, ttl: int, look: float) -> None:
+        """The watcher looks every 10 s, at least ten times in a TTL, and never sooner than 0.1 s."""
+        vault.token_ttl = ttl
+        client.login()
+        assert client.seconds_to_next_look() == pytest.approx(look)
+
+    def test_t2_looks_when_a_step_is_due(self, client: VaultClient, clock: FakeClock) -> None:
+        """A look comes at 4/5 even if the last one was a moment before."""
+        client.login()
+        clock.pass_time(47.5)
+        assert client.seconds_to_next_look() == pytest.approx(0.5)
+
+    def test_t2_never_spins(self, client: VaultClient, clock: FakeClock) -> None:
+        """A step that is overdue does not make the watcher look without a pause."""
+        client.login()
+        clock.pass_time(100)
+        assert client.seconds_to_next_look() == pytest.approx(0.1)
+
+
+class TestT3:
+    def test_t3_renews_at_four_fifths(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Not a moment before 48 of 60 seconds, and then once."""
+        client.login()
+        clock.pass_time(47.9)
+        client.keep_token_alive()
+        assert vault.count()[RENEW] == 0
+        clock.pass_time(0.2)
+        client.keep_token_alive()
+        client.keep_token_alive()
+        assert vault.count()[RENEW] == 1
+
+    def test_t3_jitter_only_moves_earlier(self, make_client: ClientFactory, clock: FakeClock) -> None:
+        """With a jitter of 0.3, twenty replicas renew between half and 4/5 of the TTL, and not together."""
+        points = []
+        for _ in range(20):
+            client = make_client(TOKEN_RENEW_JITTER="0.3", TOKEN_CHECK_INTERVAL="1000")
+            client.login()
+            token = client._token
+            assert token is not None
+            points.append(token.next_step.left(clock))
+        assert all(30 <= point <= 48 for point in points)
+        assert len(set(points)) > 1
+
+
+class TestT4:
+    def test_t4_shrunken_grant_leads_to_login(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Max TTL is told by the grant alone: `renewable` stays true. At 4/5 of what is left comes a login."""
+        client.login()
+        clock.pass_time(48)
+        vault.renewed_ttl = 20
+        client.keep_token_alive()
+        assert TokenRenewed(20, last=True) in events
+        clock.pass_time(15.9)
+        client.keep_token_alive()
+        assert vault.logins == 1
+        clock.pass_time(0.2)
+        client.keep_token_alive()
+        assert (vault.logins, vault.count()[RENEW]) == (2, 1)
+
+    def test_t4_full_grant_leads_to_renewal(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A renewal that grants what was asked is followed by the next one."""
+        client.login()
+        for _ in range(5):
+            clock.pass_time(48)
+            client.keep_token_alive()
+        assert (vault.logins, vault.count()[RENEW]) == (1, 5)
+
+
+class TestT5:
+    def test_t5_unrenewable_token_is_replaced(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A batch token, or one with renewable=false, is never renewed; at 4/5 comes a login."""
+        vault.renewable = False
+        client.login()
+        clock.pass_time(47.9)
+        client.keep_token_alive()
+        assert vault.logins == 1
+        clock.pass_time(0.2)
+        client.keep_token_alive()
+        assert (vault.logins, vault.count()[RENEW]) == (2, 0)
+
+    def test_t5_forbidden_renewal_is_a_login(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A policy without renew-self: the token is alive, and replaced at 4/5."""
+        client.login()
+        vault.instead[RENEW] = raising(refuse(403, "permission denied"))
+        clock.pass_time(48)
+        client.keep_token_alive()
+        assert (vault.logins, vault.count()[LOOKUP]) == (2, 1)
+
+    def test_t5_endless_token_needs_no_step(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A lease_duration of 0 means that the token does not expire."""
+        vault.token_ttl = 0
+        client.login()
+        clock.pass_time(10**7)
+        client.keep_token_alive()
+        assert (vault.logins, vault.count()[RENEW]) == (1, 0)
+
+
+class TestT6:
+    def test_t6_unanswered_renewal_is_tried_again(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """The token lives on, tries come with a growing pause, and the first answer makes all well."""
+        client.login()
+        vault.go_down()
+        clock.pass_time(48)
+        for _ in range(8):
+            client.keep_token_alive()
+            clock.pass_time(1)
+        assert 2 <= vault.count()[RENEW] <= 6
+        vault.come_back()
+        clock.pass_time(3)
+        client.keep_token_alive()
+        assert vault.logins == 1
+        assert isinstance(events[-1], TokenRenewed)
+
+    def test_t6_cached_secrets_go_on_serving(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """All three, while no renewal gets through."""
+        secrets = [
+            client.get_kv_secret("database"),
+            client.get_database_dynamic_secret("db-demo-dynamic"),
+            client.get_database_static_secret("db-demo-static"),
+        ]
+        vault.go_down()
+        clock.pass_time(48)
+        client.keep_token_alive()
+        served = [
+            client.get_kv_secret("database"),
+            client.get_database_dynamic_secret("db-demo-dynamic"),
+            client.get_database_static_secret("db-demo-static"),
+        ]
+        assert [secret.data for secret in served] == [secret.data for secret in secrets]
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    def test_t6_overloaded_or_sealed_is_no_refusal(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event], status: int
+    ) -> None:
+        """A status that will pass is no reason for a login."""
+        client.login()
+        vault.instead[RENEW] = raising(refuse(status, "Vault is sealed"))
+        clock.pass_time(48)
+        client.keep_token_alive()
+        assert vault.logins == 1
+        assert isinstance(events[-1], RenewalFailed)
+
+
+class TestT7:
+    @pytest.mark.parametrize("status", [400, 403])
+    def test_t7_refused_renewal_is_a_login(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event], status: int
+    ) -> None:
+        """The token was revoked from outside: log in at once."""
+        client.login()
+        vault.dead.add(TOKEN + "1")
+        vault.instead[RENEW] = raising(refuse(status, "token not found"))
+        clock.pass_time(48)
+        client.keep_token_alive()
+        assert [type(event) for event in events[-2:]] == [TokenLost, LoggedIn]
+
+    @pytest.mark.parametrize("status", [400, 403, 404])
+    def test_t7_refused_login_is_final(self, client: VaultClient, vault: FakeVault, status: int) -> None:
+        """Bad credentials are not tried again and again."""
+        vault.instead[LOGIN] = raising(refuse(status, "invalid role or secret ID"))
+        with pytest.raises(LoginRefused, match="Vault refused the login"):
+            client.keep_token_alive()
+
+    def test_t7_login_waits_for_a_server(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Without a server a login is tried again, with a pause that grows up to its cap and no further."""
+        vault.go_down()
+        for _ in range(600):
+            client.keep_token_alive()
+            clock.pass_time(1)
+        tries = vault.count()[LOGIN]
+        assert 600 / 30 <= tries <= 600 / 15 + 6
+        assert all(isinstance(event, LoginFailed) and event.retry_in <= 30 for event in events)
+        vault.come_back()
+        clock.pass_time(30)
+        client.keep_token_alive()
+        assert client.logged_in
+
+    def test_t7_retry_after_is_honoured(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A server that asks for 100 s of peace gets them."""
+        vault.instead[LOGIN] = raising(Refusal(429, "slow down", headers={"Retry-After": "100"}))
+        for _ in range(99):
+            client.keep_token_alive()
+            clock.pass_time(1)
+        assert vault.count()[LOGIN] == 1
+
+    def test_t7_backoff_grows_to_its_cap(self) -> None:
+        """1, 2, 4, … seconds, at most half of it taken away, never above the cap."""
+        assert all(2 ** (n - 1) / 2 <= backoff(n, 30) <= 2 ** (n - 1) for n in range(1, 6))
+        assert all(15 <= backoff(n, 30) <= 30 for n in (6, 50, 5000))
+
+
+class TestT8:
+    def test_t8_new_login_fetches_new_leases(self, client: VaultClient, vault: FakeVault) -> None:
+        """First the login, then the fetch; the old token is not revoked, so its users can drain."""
+        old = client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.forget()
+        client.login()
+        new = client.get_database_dynamic_secret("db-demo-dynamic")
+        assert vault.asked == [LOGIN, DYNAMIC]
+        assert vault.tokens == ["", TOKEN + "2"]
+        assert new.data != old.data
+
+    def test_t8_old_credentials_bridge_a_failed_fetch(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """They are good until the old token ends, and not a second longer."""
+        vault.lease = 3600
+        old = client.get_database_dynamic_secret("db-demo-dynamic")
+        clock.pass_time(50)
+        client.login()
+        vault.instead[DYNAMIC] = raising(refuse(500, "the database is down"))
+        assert client.get_database_dynamic_secret("db-demo-dynamic").data == old.data
+        clock.pass_time(11)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+    def test_t8_other_secrets_survive_a_login(self, client: VaultClient, vault: FakeVault) -> None:
+        """KV values have no lease: nothing is read again for the new token."""
+        client.get_kv_secret("database")
+        client.login()
+        vault.forget()
+        client.get_kv_secret("database")
+        assert vault.asked == []
+
+    def test_t8_lost_token_takes_its_leases(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Vault revokes the leases with the token, so they are not served even though their TTL goes on."""
+        vault.lease = 3600
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        clock.pass_time(61)
+        vault.go_down()
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+
+class TestT9:
+    def test_t9_missing_permission_is_no_login(self, client: VaultClient, vault: FakeVault) -> None:
+        """The token is asked about once; the error names the path and the capability."""
+        vault.instead[KV_DATA] = raising(refuse(403, "permission denied"))
+        with pytest.raises(PermissionDenied, match='"read" on "my-vault-app-kv/data/database"'):
+            client.get_kv_secret("database")
+        assert vault.asked == [LOGIN, KV_DATA, LOOKUP]
+
+    def test_t9_dead_token_is_a_login(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Revoked from outside: one login, one retry, and the caller notices nothing."""
+        client.get_kv_secret("database")
+        vault.dead.add(TOKEN + "1")
+        clock.pass_time(5)
+        vault.forget()
+        assert client.get_kv_secret("database").version == 1
+        assert vault.asked == [KV_METADATA, LOOKUP, LOGIN, KV_METADATA]
+
+    def test_t9_forbidden_lookup_makes_no_storm(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Without lookup-self a missing permission looks like a dead token: that costs one login, not one a read."""
+        vault.token_ttl = 0
+        vault.instead[KV_DATA] = vault.instead[LOOKUP] = raising(refuse(403, "permission denied"))
+        for _ in range(20):
+            with pytest.raises(PermissionDenied):
+                client.get_kv_secret("database")
+            clock.pass_time(5)
+        assert vault.logins == 2
+
+    def test_t9_unanswered_lookup_decides_nothing(self, client: VaultClient, vault: FakeVault) -> None:
+        """While Vault cannot say whether the token is good, it is kept."""
+        vault.instead[KV_DATA] = raising(refuse(403, "permission denied"))
+        vault.instead[LOOKUP] = raising(refuse(503, "Vault is sealed"))
+        with pytest.raises(VaultSealed):
+            client.get_kv_secret("database")
+        assert client.logged_in
+
+
+def test_x1_close_revokes_and_forgets(client: VaultClient, vault: FakeVault) -> None:
+    """The token is revoked once, however often the client is closed."""
+    client.login()
+    client.close()
+    client.close()
+    assert vault.count()[REVOKE] == 1

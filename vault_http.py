@@ -1,0 +1,248 @@
+"""One request to Vault, as hvac sends it: bounded in time and size, repeated a little, and told in our own errors.
+
+`new_session` makes the HTTP session (H1, C2); `VaultAdapter` goes between hvac and that session and turns everything
+that is no success into the errors of `vault_errors`. hvac's own exceptions carry response bodies; these do not (P1).
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from hvac.adapters import RawAdapter
+from requests.adapters import HTTPAdapter
+
+from vault_errors import (
+    PermissionDenied,
+    RequestRejected,
+    ResponseTooLarge,
+    SecretDeleted,
+    SecretNotFound,
+    UnexpectedResponse,
+    VaultError,
+    VaultOverloaded,
+    VaultSealed,
+    VaultStandby,
+    VaultTimeout,
+    VaultUnavailable,
+    VaultUnreachable,
+)
+
+RETRIES = 2
+RETRY_PAUSE_SECONDS = (0.1, 0.5)
+"""The shortest and the longest pause before a retry, so two of them stay within a second (C2, X1)."""
+RETRY_STATUSES = (412, 429, 500, 502, 503, 504)
+CHUNK_BYTES = 1024
+ERROR_TEXT_LENGTH = 300
+LARGEST_NUMBER = 10**10
+"""In seconds, three centuries: what is above is no TTL, and would overflow."""
+
+CAPABILITY_OF_METHOD = {"get": "read", "post": "update", "put": "update", "list": "list", "delete": "delete"}
+UNAVAILABLE_STATUSES: dict[int, type[VaultUnavailable]] = {
+    429: VaultOverloaded,
+    472: VaultStandby,  # a disaster-recovery secondary
+    473: VaultStandby,  # a performance standby that cannot reach the active node
+    501: VaultSealed,  # not initialised
+    503: VaultSealed,
+}
+
+T = TypeVar("T")
+
+
+class BriefRetry(urllib3.Retry):
+    """urllib3's Retry, kept short: whoever waits longer than a second does so where a shutdown can interrupt it."""
+
+    def get_backoff_time(self) -> float:
+        return random.uniform(*RETRY_PAUSE_SECONDS)
+
+    def increment(self, *args: Any, **kwargs: Any) -> BriefRetry:
+        response = kwargs.get("response")
+        if response is not None and retry_after_of(response.headers) > max(RETRY_PAUSE_SECONDS):
+            # With raise_on_status=False this means: no more tries, the response as it is.
+            raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", None)
+        return super().increment(*args, **kwargs)
+
+
+def retry_after_of(headers: Any) -> float:
+    """The seconds that a Retry-After header asks for; 0 without one, or with one that is no number."""
+    value = headers.get("Retry-After", "").strip()
+    return float(value) if value.isdecimal() and len(value) < 6 else 0.0
+
+
+class BoundedHTTPAdapter(HTTPAdapter):
+    """Reads a response no further than `limit` bytes, and no longer than the timeout (H1)."""
+
+    def __init__(self, limit: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._limit = limit
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["stream"] = True  # or requests would read the whole body, whatever its length
+        response = super().send(request, *args, **kwargs)
+        deadline = time.monotonic() + kwargs["timeout"]
+        try:
+            body = b"".join(self._chunks(response.raw, deadline))
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise requests.ReadTimeout(error, request=request) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(error, request=request) from error
+        response.raw = io.BytesIO(body)
+        return response
+
+    def _chunks(self, raw: urllib3.HTTPResponse, deadline: float) -> Iterator[bytes]:
+        size = 0
+        while chunk := raw.read1(min(CHUNK_BYTES, self._limit + 1 - size), decode_content=True):
+            size += len(chunk)
+            if size > self._limit:
+                raw.close()  # the connection cannot be used again: the rest is still on its way
+                raise ResponseTooLarge(
+                    f"the response is longer than {self._limit} bytes; if that is right, raise [http] max_response_size"
+                )
+            if time.monotonic() > deadline:
+                raw.close()
+                raise requests.ReadTimeout("the response trickles in")
+            yield chunk
+        raw.release_conn()
+
+
+def new_session(url: str, *, max_response_size: int) -> requests.Session:
+    """A session with Vault's limits and retries.
+
+    A status of RETRY_STATUSES is retried for every method. So is a connection that cannot be made. A connection that
+    breaks after the request was sent is not: the server may have issued a lease or used up a secret_id by then.
+    """
+    retry = BriefRetry(
+        total=RETRIES,
+        read=False,
+        status_forcelist=RETRY_STATUSES,
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    # Only the scheme of the address itself: no redirect can lead the token from https to http.
+    session.adapters.clear()
+    session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size, max_retries=retry))
+    return session
+
+
+class VaultAdapter(RawAdapter):  # type: ignore[misc]  # hvac is not typed
+    """hvac's adapter, with JSON objects for answers and the errors of this project for everything else."""
+
+    def request(
+        self, method: str, url: str, headers: Any = None, raise_exception: bool = True, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Send one request; return the JSON object of the answer, {} if it is empty.
+
+        Raises: an error of `vault_errors`. With `raise_exception=False` (hvac's health check) any status is an answer.
+        """
+        try:
+            response = super().request(method, url, headers, raise_exception=False, **kwargs)
+        except requests.RequestException as error:
+            raise connection_error(error, self.base_uri) from error
+        if raise_exception and not response.ok:
+            raise status_error(response, method, url.removeprefix("/v1/"))
+        return json_object(response, url.removeprefix("/v1/")) if response.content else {}
+
+
+def json_object(response: requests.Response, path: str) -> dict[str, Any]:
+    """The JSON object in a response. Raises: UnexpectedResponse, which tells the type and the length, not the text."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError) as error:
+        raise UnexpectedResponse(
+            f"{path} was answered with status {response.status_code} and {len(response.content)} bytes that are not"
+            f" JSON; is there a proxy or another web server at this address?"
+        ) from error
+    if not isinstance(body, dict):
+        raise UnexpectedResponse(f"{path} was answered with JSON that is not an object")
+    return body
+
+
+def checked(body: dict[str, Any], key: str, kind: type[T]) -> T:
+    """The value at `key`, which must be of this type. Raises: UnexpectedResponse, which names the key alone."""
+    value = body.get(key)
+    a_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+    if not isinstance(value, kind) or (kind is int and not a_number):
+        raise UnexpectedResponse(f'the answer holds no usable "{key}" ({kind.__name__} expected)')
+    return value
+
+
+def status_error(response: requests.Response, method: str, path: str) -> VaultError:
+    """The error that a status other than success stands for."""
+    status = response.status_code
+    try:
+        body = json_object(response, path)
+    except UnexpectedResponse as unexpected:
+        return _unavailable(response, path, []) if status in RETRY_STATUSES else unexpected
+    errors = body.get("errors")
+    texts = [text for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
+    if status == 404:
+        return _missing(body, path)
+    if not isinstance(errors, list) and status < 500:
+        return UnexpectedResponse(f"{path} was answered with status {status}, but not in the way that Vault does")
+    if status == 403:
+        capability = CAPABILITY_OF_METHOD.get(method.lower(), method)
+        return PermissionDenied(f'permission denied: no policy of this token grants "{capability}" on "{path}"')
+    if status in UNAVAILABLE_STATUSES or status in RETRY_STATUSES or status >= 500:
+        return _unavailable(response, path, texts)
+    return RequestRejected(f"{path} was turned down with status {status}{_quoted(texts)}")
+
+
+def _missing(body: dict[str, Any], path: str) -> SecretNotFound:
+    """A 404: KV v2 sends the metadata of a version that was deleted or destroyed along with it (K3)."""
+    data = body.get("data")
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    if isinstance(metadata, dict):
+        what = "destroyed" if metadata.get("destroyed") is True else "deleted"
+        return SecretDeleted(f"the current version of {path} was {what}")
+    return SecretNotFound(f"there is nothing at {path}")
+
+
+def _unavailable(response: requests.Response, path: str, texts: Sequence[str]) -> VaultUnavailable:
+    status = response.status_code
+    kind = UNAVAILABLE_STATUSES.get(status, VaultUnavailable)
+    if kind is VaultSealed and any("standby" in text for text in texts):
+        kind = VaultStandby
+    elif status == 503 and not any("sealed" in text for text in texts):
+        kind = VaultUnavailable  # a load balancer without a healthy node answers 503 too
+    error = kind(f"{path} was answered with status {status}{_quoted(texts)}")
+    error.retry_after = retry_after_of(response.headers)
+    return error
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """Vault's own error messages, on one line and of bounded length."""
+    text = " ".join(" ".join(texts).split())[:ERROR_TEXT_LENGTH]
+    return f": {printable(text)}" if text else ""
+
+
+def printable(text: str) -> str:
+    """`text` without characters that could steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def connection_error(error: requests.RequestException, url: str) -> VaultUnavailable:
+    """The error for a request that got no answer."""
+    if isinstance(error, requests.Timeout):
+        return VaultTimeout(f"Vault at {url} did not answer in time")
+    if isinstance(error, requests.exceptions.SSLError):
+        return VaultUnreachable(
+            f"no trusted TLS connection to {url}: {_root_cause(error)}; [vault] ca_file names the CA to trust"
+        )
+    return VaultUnreachable(f"cannot reach Vault at {url}: {_root_cause(error)}")
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the operating system said, at the end of the chain of libraries that wrapped it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if not isinstance(error, OSError):
+        return type(error).__name__
+    said = getattr(error, "verify_message", None) or error.strerror or next(iter(error.args), "no reason given")
+    return printable(str(said))
