@@ -1,0 +1,261 @@
+"""The console: shows on a terminal what the client and the workers announce.
+
+One event is one block of text and one write, so that threads which announce at once never garble each other. Values of
+secrets are shown only if [console] show_secrets says so; else a mask stands there that betrays no length (P1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import singledispatchmethod
+from typing import Any, TextIO
+
+from colorama import Fore, Style
+
+from config_loader import VaultConfig
+from vault_events import (
+    Event,
+    HealthChecked,
+    HealthCheckFailed,
+    LoggedIn,
+    LoginFailed,
+    RenewalFailed,
+    SecretChanged,
+    SecretRead,
+    StaleServed,
+    Stopping,
+    TokenLost,
+    TokenRenewed,
+    TokenRevoked,
+    TurnFailed,
+    VersionQueryForbidden,
+    WorkerStuck,
+)
+from vault_http import printable
+from vault_secret import Secret
+
+MASK = "********"
+
+TITLES = {
+    "kv_secret": "KV",
+    "database_dynamic": "Database Dynamic",
+    "database_static": "Database Static",
+}
+ICONS = {"database_dynamic": "🗄️", "database_static": "🔒"}
+
+PURPOSE = """\
+📖 Example Purpose and Usage Scenarios
+A reference for programs that get their secrets from Vault themselves, through its API.
+A program that needs them at start-up alone reads them once and lives on its cache (try --once).
+One that runs on keeps them current: it asks Vault at intervals, and as seldom as each kind of secret allows."""
+
+FEATURES = """\
+🔧 Supported Features:
+- KV v2 Secret Engine (version-based caching)
+- Database Dynamic Secret Engine (TTL-based renewal)
+- Database Static Secret Engine (time-based caching)
+- Automatic Token Renewal
+- Entity-based Permission Management"""
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Colour is for terminals, and for people who have not set NO_COLOR (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+class Console:
+    """A listener that writes every event to a stream, in words."""
+
+    def __init__(self, config: VaultConfig, stream: TextIO, *, colour: bool) -> None:
+        self._config = config
+        self._stream = stream
+        self._colour = colour
+        self._lock = threading.Lock()
+        self._last = "nothing"
+        self._version = "unknown"
+        self.on_closed: Callable[[], object] = lambda: None
+        """Called when nobody reads the stream any more."""
+
+    def __call__(self, event: Event) -> None:
+        self.write(self._text(event))
+
+    def banner(self) -> None:
+        self.write(self._paint(Style.BRIGHT, "🚀 Starting Vault Python Client Application"))
+        self._last = "nothing"  # the login belongs right below
+
+    def write(self, text: str) -> None:
+        """Write one event, unless it has no text. A block of several lines stands apart from what surrounds it."""
+        if not text:
+            return
+        kind = "block" if "\n" in text else "line"
+        try:
+            with self._lock:
+                apart = self._last == "block" or (self._last, kind) == ("line", "block")
+                self._last = kind
+                self._stream.write("\n" * apart + text + "\n")
+                self._stream.flush()
+        except BrokenPipeError:
+            self.on_closed()
+
+    # ── The server and the token ─────────────────────────────────────────────────────────────────────────────────────
+
+    @singledispatchmethod
+    def _text(self, event: Event) -> str:
+        return ""
+
+    @_text.register
+    def _(self, event: HealthChecked) -> str:
+        self._version = printable(event.version)
+        if not event.initialized:
+            return self._warn("🩺 Vault is not initialised: an operator must initialise and unseal it")
+        if event.sealed:
+            return self._warn("🩺 Vault is sealed: an operator must unseal it")
+        return self._warn("🩺 This is a standby node of Vault") if event.standby else ""
+
+    @_text.register
+    def _(self, event: HealthCheckFailed) -> str:
+        return self._warn(f"🩺 Health check failed: {event.error}")
+
+    @_text.register
+    def _(self, event: LoggedIn) -> str:
+        ttl = seconds(event.ttl)
+        if event.generation > 1:
+            return self._good(f"🔑 Logged in anew: token generation {event.generation} (TTL: {ttl})")
+        return "\n".join(
+            [
+                self._good("✅ Vault login successful"),
+                self._settings(),
+                "",
+                PURPOSE,
+                "",
+                FEATURES,
+                "",
+                self._paint(Style.BRIGHT, "🔄 Starting secret renewal... (Press Ctrl+C to exit)"),
+            ]
+        )
+
+    def _settings(self) -> str:
+        config = self._config
+        return "\n".join(
+            [
+                "⚙️ Current Configuration:",
+                f"- Entity: {config.vault.entity}",
+                f"- Vault URL: {config.vault.url}",
+                f"- KV Enabled: {str(config.kv_secret.enabled).lower()}",
+                f"- Database Dynamic Enabled: {str(config.database_dynamic.enabled).lower()}",
+                f"- Database Static Enabled: {str(config.database_static.enabled).lower()}",
+                f"- Server Version: {self._version}",
+            ]
+        )
+
+    @_text.register
+    def _(self, event: LoginFailed) -> str:
+        return self._warn(f"⏳ Login failed: {event.error}; next try in {seconds(event.retry_in)}")
+
+    @_text.register
+    def _(self, event: TokenRenewed) -> str:
+        near_the_end = "; max TTL is near, a login is next" if event.last else ""
+        return self._good(f"🔑 Token renewed (TTL: {seconds(event.ttl)}){near_the_end}")
+
+    @_text.register
+    def _(self, event: RenewalFailed) -> str:
+        left, pause = seconds(event.ttl), seconds(event.retry_in)
+        return self._warn(f"⏳ Token not renewed: {event.error}; it lives for {left}, next try in {pause}")
+
+    @_text.register
+    def _(self, event: TokenLost) -> str:
+        return self._warn(f"🔑 Token lost: {event.reason}; logging in anew")
+
+    @_text.register
+    def _(self, event: TokenRevoked) -> str:
+        if event.error is None:
+            return self._good("🔓 Token revoked, and its leases with it")
+        return self._warn(f"🔓 Token not revoked: {event.error}; it ends by itself in {seconds(event.ttl)}")
+
+    # ── The secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @_text.register
+    def _(self, event: SecretRead) -> str:
+        secret = event.secret
+        title = TITLES.get(secret.engine, secret.engine)
+        heading = self._paint(Fore.CYAN, f"=== {title} Secret Refresh ===")
+        return "\n".join([heading, self._outcome(event, title), self._values(secret, title)])
+
+    def _outcome(self, event: SecretRead, title: str) -> str:
+        secret = event.secret
+        facts = f"(version {secret.version})" if secret.ttl is None else f"(TTL: {seconds(secret.ttl)})"
+        if secret.stale:
+            return self._warn(f"⚠️ {title} secret from the cache, stale: Vault gives no answer {facts}")
+        if event.fetched:
+            return self._good(f"✅ {title} secret fetch successful {facts}")
+        how = "unchanged" if secret.ttl is None else "from the cache"
+        return self._good(f"✅ {title} secret {how} {facts}")
+
+    def _values(self, secret: Secret, title: str) -> str:
+        shown = secret.data if self._config.console.show_secrets else dict.fromkeys(secret.data, MASK)
+        if secret.ttl is None:
+            return f"📦 {title} Secret Data:\n{json.dumps(dict(shown), indent=2)}"
+        icon = ICONS.get(secret.engine, "🔒")
+        return f"{icon} {title} Secret (TTL: {seconds(secret.ttl)}):\n{credentials(shown)}"
+
+    @_text.register
+    def _(self, event: SecretChanged) -> str:
+        if event.previous is None:
+            return ""
+        if event.secret.version is not None:
+            return self._good(f"🔁 KV secret changed: version {event.previous.version} → {event.secret.version}")
+        if event.secret.lease_id is not None:
+            return self._good("🔁 Database Dynamic credentials replaced: a new user with a lease of its own")
+        return self._good("🔁 Database Static password rotated")
+
+    @_text.register
+    def _(self, event: StaleServed) -> str:
+        title = TITLES.get(event.secret.engine, event.secret.engine)
+        return self._warn(f"⏳ {title} secret not refreshed: {event.error}; next try in {seconds(event.retry_in)}")
+
+    @_text.register
+    def _(self, event: VersionQueryForbidden) -> str:
+        return self._warn(f"⚠️ KV version query forbidden, so the values are read each time: {event.error}")
+
+    # ── The workers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @_text.register
+    def _(self, event: TurnFailed) -> str:
+        return self._bad(f"❌ {event.worker}: {event.error}")
+
+    @_text.register
+    def _(self, event: Stopping) -> str:
+        return self._paint(Style.BRIGHT, f"🛑 Stopping: {event.reason}")
+
+    @_text.register
+    def _(self, event: WorkerStuck) -> str:
+        return self._warn(f"⚠️ {event.worker} is stuck in a request; ending without it")
+
+    # ── Colour ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _good(self, text: str) -> str:
+        return self._paint(Fore.GREEN, text)
+
+    def _warn(self, text: str) -> str:
+        return self._paint(Fore.YELLOW, text)
+
+    def _bad(self, text: str) -> str:
+        return self._paint(Fore.RED, text)
+
+    def _paint(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{Style.RESET_ALL}" if self._colour else text
+
+
+def seconds(duration: float) -> str:
+    """Whole seconds, as a TTL is read: 60s while the sixtieth second runs."""
+    return "no end" if math.isinf(duration) else f"{math.ceil(duration)}s"
+
+
+def credentials(values: Mapping[str, Any]) -> str:
+    """The values one a line, the username first."""
+    ordered = sorted(values, key=lambda key: (key != "username", key))
+    return "\n".join(f"  {key}: {printable(str(values[key]))}" for key in ordered)

@@ -1,0 +1,137 @@
+"""The console: what is written for an event."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import vault_events
+from config_loader import VaultConfig
+from console import MASK, Console, seconds, wants_colour
+from lifetime import Moment
+from tests.fakes import PASSWORD, SECRET_ID, FakeClock
+from vault_errors import VaultUnreachable
+from vault_events import Event, LoggedIn, SecretChanged, SecretRead, StaleServed, TokenRenewed
+from vault_secret import Secret
+
+CLOCK = FakeClock()
+KV = Secret("kv_secret", "database", {"api_key": PASSWORD}, version=3, created_time="t")
+LEASE = Secret(
+    "database_dynamic", "role", {"password": PASSWORD, "username": "v-app"}, lease_id="id",
+    expires=Moment.now(CLOCK).after(47.2), clock=CLOCK,
+)  # fmt: skip
+ERROR = VaultUnreachable("cannot reach Vault")
+
+
+def console(show: bool = False, colour: bool = False) -> tuple[Console, io.StringIO]:
+    stream = io.StringIO()
+    environ = {"VAULT_SECRET_ID": SECRET_ID, "CONSOLE_SHOW_SECRETS": str(show).lower()}
+    return Console(VaultConfig.load(environ=environ), stream, colour=colour), stream
+
+
+def test_block_of_a_lease() -> None:
+    """Heading, outcome and values, the username first; a TTL is rounded up as it counts down."""
+    show, stream = console(show=True)
+    show(SecretRead(LEASE, fetched=True))
+    assert stream.getvalue() == (
+        "=== Database Dynamic Secret Refresh ===\n"
+        "✅ Database Dynamic secret fetch successful (TTL: 48s)\n"
+        "🗄️ Database Dynamic Secret (TTL: 48s):\n"
+        f"  username: v-app\n  password: {PASSWORD}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("secret", "fetched", "expected"),
+    [
+        (KV, True, "✅ KV secret fetch successful (version 3)"),
+        (KV, False, "✅ KV secret unchanged (version 3)"),
+        (LEASE, False, "✅ Database Dynamic secret from the cache (TTL: 48s)"),
+        (dataclasses.replace(KV, stale=True), False, "⚠️ KV secret from the cache, stale"),
+    ],
+)
+def test_outcome_is_true(secret: Secret, fetched: bool, expected: str) -> None:
+    """It says whether the value was fetched, confirmed, cached or stale."""
+    show, stream = console()
+    show(SecretRead(secret, fetched=fetched))
+    assert expected in stream.getvalue()
+
+
+def test_p1_masks_betray_nothing() -> None:
+    """With values hidden, a long and a short one look the same."""
+    show, stream = console()
+    show(SecretRead(KV, fetched=True))
+    show(SecretRead(LEASE, fetched=True))
+    assert PASSWORD not in stream.getvalue()
+    assert stream.getvalue().count(MASK) == 3
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(vault_events).values() if kind in Event.__subclasses__()])
+def test_every_event_has_words(kind: type[Event]) -> None:
+    """No event is forgotten: each has a text of its own."""
+    words = inspect.getattr_static(Console, "_text").dispatcher
+    assert words.dispatch(kind) is not words.dispatch(Event)
+
+
+@pytest.mark.parametrize("event", [TokenRenewed(60, last=False), LoggedIn(2, 60), StaleServed(KV, ERROR, 2.0)])
+def test_news_is_one_line(event: Event) -> None:
+    """What happens between the blocks takes one line each."""
+    show, stream = console()
+    show(event)
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_change_names_both_versions() -> None:
+    """A new KV version says which it replaces."""
+    show, stream = console()
+    show(SecretChanged(dataclasses.replace(KV, version=4), KV))
+    assert "version 3 → 4" in stream.getvalue()
+
+
+def test_blocks_are_never_garbled() -> None:
+    """One event is one write, and every block arrives whole, however many threads announce."""
+    writes: list[str] = []
+    show, stream = console()
+    stream.write = lambda text: writes.append(text) or len(text)  # type: ignore[method-assign,func-returns-value]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: show(SecretRead(KV, fetched=True)), range(200)))
+    assert len(writes) == 200
+    assert len({text.strip() for text in writes}) == 1
+
+
+def test_closed_stream_is_told() -> None:
+    """Nobody reads any more (`| head`): the console says so instead of failing for ever."""
+    show, stream = console()
+    stream.write = lambda _: (_ for _ in ()).throw(BrokenPipeError())  # type: ignore[method-assign]
+    told: list[bool] = []
+    show.on_closed = lambda: told.append(True)
+    show(TokenRenewed(60, last=False))
+    assert told
+
+
+def test_secret_cannot_steer_the_terminal() -> None:
+    """Escape sequences in a value are made harmless."""
+    show, stream = console(show=True)
+    show(SecretRead(dataclasses.replace(KV, data={"k": "\x1b[2J"}), fetched=True))
+    show(SecretRead(dataclasses.replace(LEASE, data={"password": "\x1b[2J"}), fetched=True))
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never into a file, and never where NO_COLOR is set."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert wants_colour(terminal)
+    assert not wants_colour(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_colour(terminal)
+
+
+def test_endless_ttl_is_said() -> None:
+    """A token that does not expire has no number of seconds."""
+    assert seconds(float("inf")) == "no end"

@@ -1,0 +1,268 @@
+"""The application: one thread per secret engine, one that watches the token, and a console.
+
+The threads decide *when*; the client decides *whether to ask Vault*. Everything that happens is announced to listeners.
+Start it with `python vault_app.py`; `--help` shows the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from config_loader import DEFAULT_PATH, VaultConfig
+from console import Console, wants_colour
+from vault_client import VaultClient
+from vault_errors import ConfigurationError, LoginRefused, VaultError
+from vault_events import (
+    Announcer,
+    Event,
+    HealthChecked,
+    HealthCheckFailed,
+    Listener,
+    SecretRead,
+    Stopping,
+    TurnFailed,
+    WorkerStuck,
+)
+from vault_http import printable
+from vault_secret import Secret
+from worker import Worker, log_unexpected
+
+__version__ = "0.1.0"
+
+OK, FAILED, MISCONFIGURED = 0, 1, 2
+"""The exit statuses."""
+
+JOIN_SECONDS = 2.5
+"""How long all threads together may take to end; with the revocation's 2 s the exit stays below 5 s (X1)."""
+
+FIRST_TURN_SECONDS = 0.8
+"""How long the first block of one secret waits for that of another, so that all come in order."""
+
+log = logging.getLogger("vault_app")
+
+
+class Ending(NamedTuple):
+    """Why the application ends, and with what exit status."""
+
+    reason: str
+    status: int
+
+
+class VaultApplication:
+    """Keeps a token and the enabled secrets current until it is told to stop.
+
+    With `once`, every secret is read once, and then it stops by itself.
+    """
+
+    def __init__(self, config: VaultConfig, *, listeners: Sequence[Listener] = (), once: bool = False) -> None:
+        self._announcer = Announcer(listeners)
+        self._client = VaultClient(config, listeners=listeners)
+        self._once = once
+        self._stop = threading.Event()
+        # Not the event: a signal handler may interrupt its wait() and would then hang in its set().
+        self._endings: SimpleQueue[Ending] = SimpleQueue()
+        self._token_watcher = self._worker("token-watcher", self._watch_token, self._client.seconds_to_next_look)
+        self._engines = self._engine_workers(config)
+        self._first_turns = {worker.name: threading.Event() for worker in self._engines}
+        self._checked_health = False
+        self._status = OK
+
+    def _engine_workers(self, config: VaultConfig) -> list[Worker]:
+        kv, dynamic, static = config.kv_secret, config.database_dynamic, config.database_static
+        client = self._client
+        workers = []
+        if kv.enabled:
+            read = partial(client.get_kv_secret, kv.path)
+            workers.append(self._engine_worker("kv-secret", read, kv.refresh_interval))
+        if dynamic.enabled:
+            read = partial(client.get_database_dynamic_secret, dynamic.role_id)
+            workers.append(self._engine_worker("database-dynamic", read, dynamic.refresh_interval))
+        if static.enabled:
+            read = partial(client.get_database_static_secret, static.role_id)
+            workers.append(self._engine_worker("database-static", read, static.refresh_interval))
+        return workers
+
+    # ── Running and stopping ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> int:
+        """Run until `stop` is called or a login is refused; return the exit status."""
+        self._token_watcher.start()
+        ending = self._endings.get()
+        self._announcer.announce(Stopping(ending.reason))
+        self._shut_down()
+        return max(self._status, ending.status)
+
+    def stop(self, reason: str, status: int = OK) -> None:
+        """Make `run` return. May be called from any thread and from a signal handler."""
+        self._endings.put(Ending(reason, status))
+
+    def _shut_down(self) -> None:
+        """End every thread, revoke the token, forget the secrets; in bounded time (X1)."""
+        self._stop.set()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for worker in (self._token_watcher, *self._engines):
+            if not worker.join(deadline - time.monotonic()):
+                self._announcer.announce(WorkerStuck(worker.name))
+        self._client.close()
+
+    # ── What the workers do ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _watch_token(self) -> None:
+        """One look of the token watcher. The first one brings everything else to life."""
+        if not self._checked_health:
+            self._check_health()
+        if self._once:
+            self._client.login()
+        else:
+            self._client.keep_token_alive()
+        if self._client.logged_in and not self._stop.is_set():
+            for worker in self._engines:
+                worker.start()
+
+    def _check_health(self) -> None:
+        self._checked_health = True
+        try:
+            health = self._client.health_check()
+        except VaultError as error:
+            self._announcer.announce(HealthCheckFailed(error))
+        else:
+            self._announcer.announce(HealthChecked(**vars(health)))
+
+    def _engine_worker(self, name: str, read: Callable[[], Secret], interval: float) -> Worker:
+        last: Secret | None = None
+
+        def read_and_announce() -> None:
+            nonlocal last
+            secret = read()
+            if last is None:
+                self._let_those_before_me(name)
+            self._announcer.announce(SecretRead(secret, fetched=last is None or secret.data is not last.data))
+            last = secret
+            self._had_its_turn(name)
+
+        return self._worker(name, read_and_announce, lambda: interval)
+
+    def _worker(self, name: str, action: Callable[[], None], interval: Callable[[], float]) -> Worker:
+        return Worker(
+            name,
+            action,
+            interval=lambda: None if self._once else interval(),
+            stop=self._stop,
+            on_error=partial(self._turn_failed, name),
+        )
+
+    def _turn_failed(self, worker: str, error: Exception) -> None:
+        if not isinstance(error, VaultError):
+            log_unexpected(worker, error)
+            error = VaultError(f"unexpected {type(error).__name__}; the log says where")
+        self._announcer.announce(TurnFailed(worker, error))
+        if isinstance(error, LoginRefused):
+            self.stop("Vault refused the login", FAILED)
+            return
+        if self._once:
+            self._status = FAILED
+        self._had_its_turn(worker)
+
+    def _let_those_before_me(self, worker: str) -> None:
+        """All read at the same time, but a first screen in a fixed order is easier to read."""
+        deadline = time.monotonic() + FIRST_TURN_SECONDS
+        for name, had_its_turn in self._first_turns.items():
+            if name == worker:
+                return
+            had_its_turn.wait(max(0.0, deadline - time.monotonic()))
+
+    def _had_its_turn(self, worker: str) -> None:
+        """Note a worker's first turn. With `once`, all of them are the end, and so is a login that failed."""
+        if worker in self._first_turns:
+            self._first_turns[worker].set()
+        if self._once and (
+            worker not in self._first_turns or all(turn.is_set() for turn in self._first_turns.values())
+        ):
+            self.stop("every secret was read once" if self._status == OK else "not every secret could be read")
+
+
+# ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status: 0 done, 1 refused or not read, 2 configuration."""
+    options = parse_arguments(arguments)
+    configure_logging(options.log_level)
+    try:
+        config = VaultConfig.load(options.config)
+    except ConfigurationError as error:
+        report(error)
+        return MISCONFIGURED
+    if options.show_secrets:
+        config = replace(config, console=replace(config.console, show_secrets=True))
+
+    console = Console(config, sys.stdout, colour=wants_colour(sys.stdout) and not options.no_color)
+    application = VaultApplication(config, listeners=[console, log_event], once=options.once)
+    console.on_closed = partial(application.stop, "nobody reads the output any more")
+    stop_on_signals(application)
+    console.banner()
+    return application.run()
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="vault_app.py",
+        description="Keeps a Vault token and the secrets of config.ini current, and shows how.",
+        epilog="example: VAULT_SECRET_ID=475a6500-... python vault_app.py --once --show-secrets",
+    )
+    parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [config.ini beside me]")
+    parser.add_argument("--once", action="store_true", help="read every enabled secret once, print, revoke the token")
+    parser.add_argument("--show-secrets", action="store_true", help="show values instead of a mask")
+    parser.add_argument("--no-color", action="store_true", help="no colour, as with NO_COLOR=1")
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, default="warning", help="what to log to stderr [%(default)s]")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser.parse_args(arguments)
+
+
+def configure_logging(level: str) -> None:
+    """Log to stderr. The console tells of retries, so urllib3's own warnings are for --log-level debug."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
+    )
+    if level != "debug":
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def log_event(event: Event) -> None:
+    """A listener: every event, for the log. Its repr shows no secret (P1)."""
+    log.info("%s", event)
+
+
+def report(error: ConfigurationError) -> None:
+    count = len(error.problems)
+    print(f"vault_app.py: {count} problem{'s' if count > 1 else ''} in the configuration:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {printable(problem)}", file=sys.stderr)
+
+
+def stop_on_signals(application: VaultApplication) -> None:
+    """SIGINT and SIGTERM stop the application; a second one ends the process at once (X1)."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number: int, _frame: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+        application.stop(f"received {signal.Signals(number).name}")
+
+    for each in signals:
+        signal.signal(each, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
