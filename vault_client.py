@@ -137,12 +137,15 @@ class VaultClient:
         self._clock = clock
         self._announcer = Announcer(listeners)
         self._token_settings = config.token
-        self._session = session or new_session(config.vault.url, max_response_size=config.http.max_response_size)
+        verify: str | bool = (config.vault.ca_file or True) if config.vault.tls_verify else False
+        self._session = session or new_session(
+            config.vault.url, verify=verify, max_response_size=config.http.max_response_size
+        )
         self._connect = partial(
             hvac.Client,
             url=config.vault.url,
             namespace=config.vault.namespace or None,
-            verify=(config.vault.ca_file or True) if config.vault.tls_verify else False,
+            verify=verify,
             timeout=config.http.timeout,
             session=self._session,
             adapter=VaultAdapter,

@@ -111,7 +111,7 @@ class BoundedHTTPAdapter(HTTPAdapter):
         raw.release_conn()
 
 
-def new_session(url: str, *, max_response_size: int) -> requests.Session:
+def new_session(url: str, *, verify: str | bool, max_response_size: int) -> requests.Session:
     """A session with Vault's limits and retries.
 
     A status of RETRY_STATUSES is retried for every method. So is a connection that cannot be made. A connection that
@@ -125,6 +125,7 @@ def new_session(url: str, *, max_response_size: int) -> requests.Session:
         raise_on_status=False,
     )
     session = requests.Session()
+    session.verify = verify  # given a session, hvac goes by this rather than by its own parameter
     # Only the scheme of the address itself: no redirect can lead the token from https to http.
     session.adapters.clear()
     session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size, max_retries=retry))

@@ -19,12 +19,11 @@ from pathlib import Path
 from devserver.openbao import OpenBao, bao_folder
 from devserver.postgres import PORT as POSTGRES_PORT
 from devserver.postgres import SUPERUSER, Postgres
-from devserver.process import DevServerError, Process
+from devserver.process import DevServerError
+from devserver.setup import run_setup, without_vault
 
 __all__ = ["DevServer", "DevServerError"]
 
-PROJECT = Path(__file__).parent.parent
-SETUP_SECONDS = 60.0
 LONGEST_SOCKET_FOLDER = 80
 """The path of a Unix socket has at most 103 bytes."""
 
@@ -73,19 +72,7 @@ class DevServer:
 
     def setup(self, **lifetimes: str) -> str:
         """Run setup-vault.sh, perhaps again and with other TTLs; return the secret_id that it issued."""
-        log = self.folder / "setup-vault.log"
-        log.unlink(missing_ok=True)
-        process = Process(
-            "setup-vault.sh",
-            ["bash", PROJECT / "setup-vault.sh"],
-            log=log,
-            env={**without_vault(os.environ), **self.administration, **lifetimes, "HOME": str(self.folder)},
-        )
-        try:
-            process.wait_for_success(SETUP_SECONDS, self._check)
-        finally:
-            process.stop()
-        return log.read_text().rpartition("export VAULT_SECRET_ID=")[2].strip()
+        return run_setup(self.folder, {**self.administration, **lifetimes}, self._check)
 
     @property
     def administration(self) -> dict[str, str]:
@@ -111,11 +98,6 @@ class DevServer:
         """The environment of a program that is to work with both servers, and does not administer them."""
         database = {"PGHOST": self.postgres.host, "PGPORT": str(POSTGRES_PORT), "PGDATABASE": "postgres"}
         return {**without_vault(os.environ), "VAULT_ADDR": self.openbao.url, **self.application, **database}
-
-
-def without_vault(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what points `vault`, `bao` or the application at another server."""
-    return {name: value for name, value in environment.items() if not name.startswith(("VAULT_", "BAO_"))}
 
 
 def temporary_folder() -> str:

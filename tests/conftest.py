@@ -1,0 +1,49 @@
+"""Where the tests run: on embedded servers, or with --backend=docker on containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import hvac
+import pytest
+
+from tests.backends import Backend, containers, embedded
+
+ROLE = "/v1/auth/approle/role/my-vault-app"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend", choices=("embedded", "docker"), default="embedded", help="servers from wheels, or containers"
+    )
+    parser.addoption("--vault-image", default="hashicorp/vault:1.21", help="for --backend=docker [%(default)s]")
+    parser.addoption("--postgres-image", default="postgres:17", help="for --backend=docker [%(default)s]")
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """One server and one database for all tests; each test makes what it changes."""
+    option = request.config.getoption
+    if option("--backend") == "docker":
+        running = containers(option("--vault-image"), option("--postgres-image"))
+    else:
+        running = embedded()
+    with running as backend:
+        yield backend
+
+
+@pytest.fixture
+def root(backend: Backend) -> hvac.Client:
+    """The operator of the server."""
+    return backend.root
+
+
+@pytest.fixture
+def approle(root: hvac.Client) -> Iterator[Callable[..., None]]:
+    """Changes the AppRole's token settings for one test."""
+
+    def change(**settings: str) -> None:
+        root.adapter.post(ROLE, json=settings)
+
+    yield change
+    change(token_type="service", token_period="1m", token_ttl="0", token_max_ttl="0")

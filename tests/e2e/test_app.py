@@ -1,0 +1,315 @@
+"""The application as its user meets it: what is on the screen, how it ends, and what it asks of the server."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import hvac
+import pytest
+
+from tests.backends import Backend
+from tests.e2e.conftest import PROJECT, Program, Run
+from tests.integration.conftest import put
+from tests.servers import ScriptedServer, respond
+
+EXAMPLE = r"""
+🚀 Starting Vault Python Client Application
+✅ Vault login successful
+⚙️ Current Configuration:
+- Entity: my-vault-app
+- Vault URL: http://\S+
+- KV Enabled: true
+- Database Dynamic Enabled: true
+- Database Static Enabled: true
+📖 Example Purpose and Usage Scenarios
+🔧 Supported Features:
+- KV v2 Secret Engine \(version-based caching\)
+- Database Dynamic Secret Engine \(TTL-based renewal\)
+- Database Static Secret Engine \(time-based caching\)
+- Automatic Token Renewal
+- Entity-based Permission Management
+🔄 Starting secret renewal... \(Press Ctrl\+C to exit\)
+=== KV Secret Refresh ===
+✅ KV secret fetch successful.*
+📦 KV Secret Data:
+\{
+  "api_key": "myapp-api-key-123456",
+  "database_url": "mysql://localhost:3306/mydb"
+\}
+=== Database Dynamic Secret Refresh ===
+✅ Database Dynamic secret fetch successful \(TTL: 60s\)
+🗄️ Database Dynamic Secret \(TTL: 60s\):
+  username: v-approle-db-demo-\S+
+  password: \S{20}
+=== Database Static Secret Refresh ===
+✅ Database Static secret fetch successful \(TTL: \d+s\)
+🔒 Database Static Secret \(TTL: \d+s\):
+  username: my-vault-app-static
+  password: \S{20}
+"""
+"""The example output of the source document, line by line, with patterns where a value changes."""
+
+FAST = {"KV_SECRET_REFRESH_INTERVAL": "0.5", "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5"}
+
+
+def once(app: Run, *options: str, **environment: str) -> tuple[int, Program]:
+    program = app("--once", *options, **environment)
+    return program.wait(), program
+
+
+class TestOutput:
+    def test_screen_follows_the_example(self, app: Run) -> None:
+        """Every line of the example is there, in its order."""
+        status, program = once(app, "--show-secrets")
+        lines = iter(program.out.splitlines())
+        for pattern in EXAMPLE.strip().splitlines():
+            assert any(re.fullmatch(pattern, line) for line in lines), f"missing: {pattern}\n{program.out}"
+        assert (status, program.err) == (0, "")
+
+    def test_ttl_counts_down_on_screen(self, app: Run) -> None:
+        """From read to read, on the same lease."""
+        program = app(DATABASE_DYNAMIC_REFRESH_INTERVAL="1.1")
+        program.wait_for("Database Dynamic secret from the cache", times=2)
+        ttls = [int(ttl) for ttl in re.findall(r"Database Dynamic secret .*\(TTL: (\d+)s\)", program.out)]
+        assert ttls == sorted(ttls, reverse=True)
+        assert len(set(ttls)) == len(ttls)
+
+    def test_news_is_shown(self, app: Run, root: hvac.Client, approle: Callable[..., None]) -> None:
+        """A renewal, a changed secret and the end: one line each."""
+        approle(token_period="3s")
+        put(root, "tests/news", value="one")
+        program = app(**FAST, KV_SECRET_PATH="tests/news")
+        program.wait_for("KV secret fetch successful")
+        put(root, "tests/news", value="two")
+        program.wait_for("🔁 KV secret changed: version 1 → 2")
+        program.wait_for("🔑 Token renewed (TTL: 3s)")
+        program.stop(signal.SIGTERM)
+        root.secrets.kv.v2.delete_metadata_and_all_versions("tests/news", mount_point="my-vault-app-kv")
+        assert program.out.endswith("🛑 Stopping: received SIGTERM\n🔓 Token revoked, and its leases with it\n")
+
+    def test_p1_hidden_values_stay_hidden(self, app: Run, values: Callable[[], list[str]]) -> None:
+        """Neither on the console nor in a log at its most talkative."""
+        program = app("--log-level", "debug", **FAST)
+        program.wait_for("KV secret unchanged", times=2)
+        program.stop(signal.SIGINT)
+        assert '"api_key": "********"' in program.out
+        assert not [value for value in values() if value in program.out + program.err]
+        assert not re.search(r"v-approle-|hvs\.|\bs\.[A-Za-z0-9]{20}", program.out + program.err)
+
+    def test_stdout_is_the_console_alone(self, app: Run) -> None:
+        """The log goes to stderr, each event a line."""
+        _, program = once(app, "--log-level", "info")
+        assert "LoggedIn(generation=1" in program.err
+        assert "LoggedIn" not in program.out
+
+    def test_no_colour_without_a_terminal(self, app: Run) -> None:
+        """Into a pipe goes plain text."""
+        assert "\x1b" not in once(app)[1].out
+
+    def test_reader_that_leaves_ends_it(self, backend: Backend, start: Run) -> None:
+        """`vault_app.py | head -1` ends, and the token is revoked."""
+        since = backend.audit.position()
+        command = f"{sys.executable} vault_app.py | head -1"
+        program = start("bash", "-c", f"set -o pipefail; {command}", **backend.application)
+        assert program.wait() == 0
+        assert program.err == ""
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+
+class TestOnce:
+    def test_once_asks_as_little_as_possible(self, app: Run, backend: Backend) -> None:
+        """One login, one request a secret, one revocation; by the server's own log."""
+        since = backend.audit.position()
+        assert once(app)[0] == 0
+        assert backend.audit.count(since) == {
+            "auth/approle/login": 1,
+            "my-vault-app-kv/data/database": 1,
+            "my-vault-app-database/creds/db-demo-dynamic": 1,
+            "my-vault-app-database/static-creds/db-demo-static": 1,
+            "auth/token/revoke-self": 1,
+        }
+
+    def test_once_with_a_missing_secret_fails(self, app: Run) -> None:
+        """The others are still read and shown; the status is 1."""
+        status, program = once(app, KV_SECRET_PATH="nowhere")
+        assert status == 1
+        assert "❌ kv-secret: there is nothing at my-vault-app-kv/data/nowhere" in program.out
+        assert "Database Static secret fetch successful" in program.out
+
+    def test_once_without_a_server_fails(self, app: Run) -> None:
+        """It says why, and does not wait for ever."""
+        status, program = once(app, VAULT_URL="http://127.0.0.1:1")
+        assert status == 1
+        assert "cannot reach Vault at http://127.0.0.1:1: Connection refused" in program.out
+
+    def test_once_with_some_engines_off(self, app: Run, backend: Backend) -> None:
+        """A disabled engine is not asked for."""
+        since = backend.audit.position()
+        off = {"DATABASE_DYNAMIC_ENABLED": "false", "DATABASE_STATIC_ENABLED": "false"}
+        assert once(app, **off)[0] == 0
+        assert not [path for path in backend.audit.count(since) if "database/" in path]
+
+
+class TestExit:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_x1_signal_ends_it_cleanly(self, app: Run, backend: Backend, number: signal.Signals) -> None:
+        """Status 0, at once, with the token revoked."""
+        since = backend.audit.position()
+        program = app()
+        program.wait_for("Database Static secret fetch successful")
+        status, seconds = program.stop(number)
+        assert status == 0
+        assert seconds < 5
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+    def test_x1_stuck_thread_is_named(self, start: Run) -> None:
+        """A server that accepts and never answers cannot hold up the end."""
+        server = ScriptedServer()
+        server.script = [server.deaf()]
+        with server.running():
+            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+            while not server.requests:
+                time.sleep(0.01)
+            status, seconds = program.stop(signal.SIGTERM)
+        assert status == 0
+        assert seconds < 5 + 2
+        assert "token-watcher is stuck in a request" in program.out
+
+    def test_x1_second_signal_ends_at_once(self, start: Run) -> None:
+        """Whoever presses Ctrl+C twice means it."""
+        server = ScriptedServer()
+        server.script = [server.deaf()]
+        with server.running():
+            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+            while not server.requests:
+                time.sleep(0.01)
+            program.send(signal.SIGINT)
+            program.wait_for("Stopping: received SIGINT")
+            status, _ = program.stop(signal.SIGINT)
+        assert status == -signal.SIGINT
+
+    def test_x1_signal_while_waiting_for_a_server(self, app: Run) -> None:
+        """In the middle of a back-off, too."""
+        program = app(VAULT_URL="http://127.0.0.1:1")
+        program.wait_for("⏳ Login failed", times=2)
+        status, seconds = program.stop(signal.SIGTERM)
+        assert status == 0
+        assert seconds < 5
+
+    def test_x1_revocation_is_bounded(self, start: Run) -> None:
+        """A server that went deaf after the login: the end comes all the same, and says that the token lives on."""
+        auth = {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}
+        health = respond(200, {"initialized": True, "sealed": False, "standby": False, "version": "2"})
+        server = ScriptedServer(health, respond(200, {"auth": auth}))
+        server.script.append(server.deaf())
+        with server.running():
+            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+            while len(server.requests) < 5:
+                time.sleep(0.01)
+            status, seconds = program.stop(signal.SIGTERM)
+        assert status == 0
+        assert seconds < 5 + 2
+        assert "🔓 Token not revoked" in program.out
+
+    def test_t7_refused_login_is_status_1(self, app: Run) -> None:
+        """With the reason, and what to check."""
+        program = app(VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625")
+        assert program.wait() == 1
+        assert "Vault refused the login" in program.out
+        assert "Traceback" not in program.err
+
+    def test_configuration_problem_is_status_2(self, start: Run) -> None:
+        """All problems, no traceback, nothing on stdout."""
+        program = start(sys.executable, "vault_app.py", HTTP_TIMEOUT="soon", KV_SECRET_ENABLED="perhaps")
+        assert program.wait() == 2
+        assert program.err.splitlines()[0] == "vault_app.py: 3 problems in the configuration:"
+        assert (program.out, "Traceback" in program.err) == ("", False)
+
+    def test_outage_is_survived(self, start: Run, tmp_path: Path) -> None:
+        """Started before the server: it waits, logs in when the server is there, and reads."""
+        auth = {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}
+        data = {"data": {"k": "v"}, "metadata": {"version": 1, "created_time": "t"}}
+        sealed = respond(503, {"errors": ["Vault is sealed"]})
+        server = ScriptedServer(*[sealed] * 6, respond(200, {"auth": auth}), respond(200, {"data": data}))
+        off = {"DATABASE_DYNAMIC_ENABLED": "false", "DATABASE_STATIC_ENABLED": "false"}
+        with server.running():
+            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x", **off)
+            program.wait_for("⏳ Login failed: auth/approle/login was answered with status 503: Vault is sealed")
+            program.wait_for("KV secret fetch successful")
+
+
+class TestOptions:
+    def test_version_is_the_project_s(self, start: Run) -> None:
+        """One version, in the program, the project file and the changelog."""
+        program = start(sys.executable, "vault_app.py", "--version")
+        program.wait()
+        version = program.out.split()[-1]
+        assert f'version = "{version}"' in (PROJECT / "pyproject.toml").read_text()
+        assert f"## {version}" in (PROJECT / "CHANGELOG.md").read_text()
+
+    def test_help_has_an_example(self, start: Run) -> None:
+        """And names every option."""
+        program = start(sys.executable, "vault_app.py", "--help")
+        program.wait()
+        for expected in ("--config", "--once", "--show-secrets", "--no-color", "--log-level", "--version", "example:"):
+            assert expected in program.out
+
+    def test_config_may_be_elsewhere(self, app: Run, tmp_path: Path) -> None:
+        """--config takes any file."""
+        path = tmp_path / "other.ini"
+        path.write_text("[vault]\nentity = my-vault-app\nrole_id = unknown\n")
+        program = app("--config", str(path))
+        assert program.wait() == 1
+        assert "Vault refused the login" in program.out
+
+
+def test_steady_state_asks_as_the_rules_say(app: Run, backend: Backend) -> None:
+    """A version a turn, and nothing else: no lookups, no renewals before their time, no second read."""
+    since = backend.audit.position()
+    program = app(**FAST)
+    program.wait_for("KV secret unchanged", times=8)
+    turns = program.out.count("=== KV Secret Refresh ===")
+    count = backend.audit.count(since)
+    program.stop(signal.SIGINT)
+    versions = count.pop("my-vault-app-kv/metadata/database")
+    assert turns - 1 <= versions <= turns + 1
+    assert count == {
+        "auth/approle/login": 1,
+        "my-vault-app-kv/data/database": 1,
+        "my-vault-app-database/creds/db-demo-dynamic": 1,
+        "my-vault-app-database/static-creds/db-demo-static": 1,
+    }
+
+
+def test_first_reads_run_side_by_side(start: Run) -> None:
+    """Three secrets that take half a second each are there after one half second, not after three."""
+    auth = {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}
+    bodies = {
+        "login": {"auth": auth},
+        "health": {"initialized": True, "sealed": False, "standby": False, "version": "2"},
+        "/data/": {"data": {"data": {"k": "v"}, "metadata": {"version": 1, "created_time": "t"}}},
+        "/creds/": {"lease_id": "i", "lease_duration": 60, "data": {"username": "u", "password": "p"}},
+        "static-creds": {"data": {"username": "u", "password": "p", "ttl": 60, "last_vault_rotation": "t"}},
+        "revoke": {},
+    }
+    times: dict[str, float] = {}
+
+    def answer(handler: object) -> None:
+        path = handler.path  # type: ignore[attr-defined]
+        kind = next(kind for kind in reversed(bodies) if kind in path)
+        times[kind] = time.monotonic()
+        if "creds" in kind or "data" in kind:
+            time.sleep(0.5)
+        respond(200, bodies[kind])(handler)  # type: ignore[arg-type]
+
+    server = ScriptedServer(answer)
+    with server.running():
+        program = start(sys.executable, "vault_app.py", "--once", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+        assert program.wait() == 0
+    asked = [times[kind] for kind in ("/data/", "/creds/", "static-creds")]
+    assert max(asked) - min(asked) < 0.5

@@ -1,0 +1,94 @@
+"""Clients of the real server, and the means to change things behind their back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import hvac
+import psycopg
+import pytest
+
+from config_loader import VaultConfig
+from tests.backends import Backend
+from vault_client import VaultClient
+from vault_events import Event
+from vault_secret import Secret
+
+PATIENCE_SECONDS = 30.0
+
+
+class Events(list[Event]):
+    """A listener that keeps what it hears."""
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self if isinstance(event, kind)]
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def make_client(backend: Backend, events: Events) -> Iterator[Callable[..., VaultClient]]:
+    """Makes clients of the real server; settings are given as environment variables."""
+    with ExitStack() as stack:
+
+        def make(**environ: str) -> VaultClient:
+            config = VaultConfig.load(environ={**backend.application, **environ})
+            return stack.enter_context(VaultClient(config, listeners=[events.append]))
+
+        yield make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., VaultClient]) -> VaultClient:
+    """A client that asks for the version of a KV secret at every turn."""
+    return make_client(KV_SECRET_REFRESH_INTERVAL="0.1")
+
+
+@pytest.fixture
+def secret(root: hvac.Client, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The path of a KV secret of this test's own, at version 1."""
+    path = f"tests/{request.node.originalname}"
+    put(root, path, value="one")
+    yield path
+    root.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point="my-vault-app-kv")
+
+
+def put(root: hvac.Client, path: str, **values: str) -> None:
+    root.secrets.kv.v2.create_or_update_secret(path, values, mount_point="my-vault-app-kv")
+
+
+@pytest.fixture
+def log_in_to_database(backend: Backend) -> Callable[..., str]:
+    """Who the database takes us for. Raises: psycopg.OperationalError, if for nobody."""
+
+    def log_in(username: str, password: str) -> str:
+        with psycopg.connect(**backend.database, user=username, password=password) as connection:
+            row = connection.execute("SELECT current_user").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    return log_in
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """Ask until the answer is true; fail after a time that no machine needs."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+    return result
+
+
+def is_refused(log_in: Callable[..., str], secret: Secret) -> bool:
+    """Whether the database does not take this username and password (a lease is revoked a moment after its token)."""
+    try:
+        log_in(**secret.data)
+    except psycopg.OperationalError:
+        return True
+    return False

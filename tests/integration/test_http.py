@@ -1,0 +1,209 @@
+"""The rules C2 and H1: how often a request is repeated, and how long and large it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from config_loader import VaultConfig
+from devserver.openbao import HOST, bao_folder, free_port
+from devserver.process import Process
+from tests.fakes import ROLE_ID, SECRET_ID
+from tests.servers import Answer, ScriptedServer, endless, hang_up, respond, truncated
+from vault_client import VaultClient
+from vault_errors import (
+    LoginRefused,
+    ResponseTooLarge,
+    UnexpectedResponse,
+    VaultError,
+    VaultOverloaded,
+    VaultSealed,
+    VaultStandby,
+    VaultTimeout,
+    VaultUnavailable,
+    VaultUnreachable,
+)
+
+HEALTH = {"initialized": True, "sealed": False, "standby": False, "version": "2.7.2"}
+AUTH = {"auth": {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}}
+
+ClientOf = Callable[..., VaultClient]
+
+
+@pytest.fixture
+def client_of() -> Iterator[ClientOf]:
+    """Makes a client of a scripted server, or of an address."""
+    with ExitStack() as stack:
+
+        def make(server: ScriptedServer | str, **environ: str) -> VaultClient:
+            url = server if isinstance(server, str) else stack.enter_context(server.running()).url
+            environ = {"VAULT_URL": url, "VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID, **environ}
+            return VaultClient(VaultConfig.load(environ=environ))
+
+        yield make
+
+
+class TestC2:
+    @pytest.mark.parametrize("status", [412, 429, 500, 502, 503, 504])
+    def test_c2_passing_trouble_is_retried(self, client_of: ClientOf, status: int) -> None:
+        """Twice, and the third answer counts; for a login, too."""
+        server = ScriptedServer(respond(status), respond(status), respond(200, AUTH))
+        assert client_of(server).login().generation == 1
+        assert len(server.requests) == 3
+
+    def test_c2_retries_are_few_and_short(self, client_of: ClientOf) -> None:
+        """Lasting trouble is an error after three requests and about a second."""
+        server = ScriptedServer(respond(500))
+        client = client_of(server)
+        started = time.monotonic()
+        with pytest.raises(VaultUnavailable):
+            client.login()
+        assert len(server.requests) == 3
+        assert time.monotonic() - started < 5
+
+    @pytest.mark.parametrize(("status", "error"), [(400, LoginRefused), (403, LoginRefused), (405, LoginRefused)])
+    def test_c2_refusals_are_not_retried(self, client_of: ClientOf, status: int, error: type[VaultError]) -> None:
+        """A no is a no."""
+        server = ScriptedServer(respond(status))
+        with pytest.raises(error):
+            client_of(server).login()
+        assert len(server.requests) == 1
+
+    def test_c2_short_retry_after_is_waited_for(self, client_of: ClientOf) -> None:
+        """Half a second or less is waited for in the request."""
+        server = ScriptedServer(respond(429, Retry_After="0"), respond(200, AUTH))
+        client_of(server).login()
+        assert len(server.requests) == 2
+
+    def test_c2_long_retry_after_is_left_to_the_caller(self, client_of: ClientOf) -> None:
+        """A longer pause would hold up a shutdown: the error says how long it is, and nothing is sent meanwhile."""
+        server = ScriptedServer(respond(429, Retry_After="30"))
+        client = client_of(server)
+        with pytest.raises(VaultOverloaded) as caught:
+            client.login()
+        assert caught.value.retry_after == 30
+        with pytest.raises(VaultOverloaded):
+            client.login()
+        assert len(server.requests) == 1
+
+    def test_c2_sent_request_is_not_repeated(self, client_of: ClientOf) -> None:
+        """When the connection breaks after the request, Vault may have acted on it: a second lease would be lost."""
+        server = ScriptedServer(hang_up)
+        with pytest.raises(VaultUnreachable):
+            client_of(server).login()
+        assert len(server.requests) == 1
+
+
+class TestH1:
+    @pytest.mark.parametrize("answer", ["deaf", "trickling"])
+    def test_h1_request_has_a_timeout(self, client_of: ClientOf, answer: str) -> None:
+        """Silence, and a body that never ends though each byte comes in time."""
+        server = ScriptedServer()
+        server.script = [getattr(server, answer)()]
+        client = client_of(server, HTTP_TIMEOUT="0.3")
+        started = time.monotonic()
+        with pytest.raises(VaultTimeout):
+            client.login()
+        assert time.monotonic() - started < 10
+
+    @pytest.mark.parametrize("answer", [endless, respond(200, b"x" * 5000), respond(200, {"x": "y" * 4096})])
+    def test_h1_response_has_a_limit(self, client_of: ClientOf, answer: Answer) -> None:
+        """It is read no further than the limit, so that even an endless one ends."""
+        with pytest.raises(ResponseTooLarge, match="max_response_size"):
+            client_of(ScriptedServer(answer)).login()
+
+    def test_h1_response_up_to_the_limit_is_read(self, client_of: ClientOf) -> None:
+        """4096 bytes are not too many."""
+        body = respond(200, {**HEALTH, "padding": "x" * (4096 - len(str(HEALTH).encode()) - 16)})
+        assert client_of(ScriptedServer(body)).health_check().version == "2.7.2"
+
+    def test_h1_no_redirect_to_plain_http(self, client_of: ClientOf) -> None:
+        """The session knows no other scheme than that of the address, so that no redirect takes the token along."""
+        client = client_of("https://127.0.0.1:1")
+        assert list(client._session.adapters) == ["https://"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (respond(503, {"errors": ["Vault is sealed"]}), VaultSealed),
+        (respond(501, {"errors": ["Vault is not initialized"]}), VaultSealed),
+        (respond(472), VaultStandby),
+        (respond(473), VaultStandby),
+        (respond(503, {"errors": ["node is in standby mode"]}), VaultStandby),
+        (respond(503, b"<html>no healthy upstream"), VaultUnavailable),
+        (respond(200, b"<html>welcome"), UnexpectedResponse),
+        (respond(403, b"<html>blocked by the proxy"), UnexpectedResponse),
+        (respond(200, b""), UnexpectedResponse),
+        (respond(200, b"[]"), UnexpectedResponse),
+        (respond(200, {"auth": None}), UnexpectedResponse),
+        (respond(200, b"\xff\xfe"), UnexpectedResponse),
+        (truncated, VaultUnreachable),
+    ],
+)
+def test_troubles_are_told_apart(client_of: ClientOf, answer: Answer, error: type[VaultError]) -> None:
+    """Each kind of trouble has its own error, and no answer of a proxy is taken for a refusal by Vault."""
+    with pytest.raises(VaultError) as caught:
+        client_of(ScriptedServer(answer)).login()
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://127.0.0.1:1", "Connection refused"), ("http://no-such-host.invalid:8200", "no-such-host.invalid")],
+)
+def test_unreachable_server_is_explained(client_of: ClientOf, url: str, reason: str) -> None:
+    """The address, and what the operating system said of it."""
+    with pytest.raises(VaultUnreachable, match=reason):
+        client_of(url).health_check()
+
+
+@pytest.mark.parametrize(
+    "state", [{"sealed": True}, {"standby": True}, {"initialized": False, "sealed": True}], ids=str
+)
+def test_health_tells_every_state(client_of: ClientOf, state: dict[str, bool]) -> None:
+    """A server that cannot serve still says how it is; that is no error, and no reason to retry."""
+    server = ScriptedServer(respond(200, {**HEALTH, **state}))
+    health = client_of(server).health_check()
+    assert dataclasses.asdict(health) == {**HEALTH, **state}
+    assert len(server.requests) == 1
+    assert "sealedcode=200" in server.requests[0]
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A real OpenBao that speaks TLS, and the CA that signed its certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    port = free_port(0)
+    command = [str(bao_folder() / "bao"), "server", "-dev-tls", f"-dev-tls-cert-dir={folder}", "-dev-no-store-token"]
+    process = Process(
+        "OpenBao", [*command, f"-dev-listen-address={HOST}:{port}"], log=folder / "log", env={"HOME": str(folder)}
+    )
+    try:
+        process.wait_until(lambda: "Root Token" in (folder / "log").read_text(), 30, lambda: None)
+        yield f"https://{HOST}:{port}", next(folder.glob("*ca*.pem"))
+    finally:
+        process.stop()
+
+
+def test_h1_tls_is_verified(tls_server: tuple[str, Path], client_of: ClientOf) -> None:
+    """A certificate of an unknown CA is refused, and the error names the setting."""
+    with pytest.raises(VaultUnreachable, match=r"no trusted TLS connection.*ca_file"):
+        client_of(tls_server[0]).health_check()
+
+
+def test_h1_ca_file_is_trusted(tls_server: tuple[str, Path], client_of: ClientOf) -> None:
+    """With the CA named, the same server is fine."""
+    url, ca_file = tls_server
+    assert client_of(url, VAULT_CACERT=str(ca_file)).health_check().initialized
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_h1_verification_can_be_turned_off(tls_server: tuple[str, Path], client_of: ClientOf) -> None:
+    """For a first try on a laptop; urllib3 warns."""
+    assert client_of(tls_server[0], VAULT_SKIP_VERIFY="true").health_check().initialized

@@ -1,0 +1,229 @@
+"""The secrets on a real server and a real database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import hvac
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.backends import Backend
+from tests.integration.conftest import Events, eventually, is_refused, put
+from vault_client import VaultClient
+from vault_errors import LoginRefused, ResponseTooLarge, SecretDeleted, SecretNotFound, VaultError
+from vault_events import SecretChanged, VersionQueryForbidden
+
+KV = "my-vault-app-kv"
+
+
+def read_until(client: VaultClient, path: str, condition: Callable[[Any], Any]) -> Any:
+    return eventually(lambda: condition(client.get_kv_secret(path)))
+
+
+class TestKv:
+    def test_k1_changed_secret_is_seen(self, root: hvac.Client, client: VaultClient, secret: str) -> None:
+        """A new version is read at the next refresh."""
+        assert client.get_kv_secret(secret).data == {"value": "one"}
+        put(root, secret, value="two")
+        assert read_until(client, secret, lambda got: got.version == 2 and got.data == {"value": "two"})
+
+    def test_k1_recreated_secret_is_seen(self, root: hvac.Client, client: VaultClient, secret: str) -> None:
+        """Deleted with its metadata and written anew, it is version 1 with another creation time."""
+        client.get_kv_secret(secret)
+        root.secrets.kv.v2.delete_metadata_and_all_versions(secret, mount_point=KV)
+        put(root, secret, value="again")
+        assert read_until(client, secret, lambda got: got.version == 1 and got.data == {"value": "again"})
+
+    def test_k1_rolled_back_secret_is_seen(self, root: hvac.Client, client: VaultClient, secret: str) -> None:
+        """A rollback writes the old value as a new version."""
+        put(root, secret, value="two")
+        client.get_kv_secret(secret)
+        put(root, secret, value="one")
+        assert read_until(client, secret, lambda got: got.version == 3 and got.data == {"value": "one"})
+
+    @pytest.mark.parametrize("fate", ["deleted", "destroyed", "metadata gone"])
+    def test_k3_gone_secret_is_an_error(self, root: hvac.Client, client: VaultClient, secret: str, fate: str) -> None:
+        """Within a refresh the cached value is no longer served; written again, it is there again."""
+        client.get_kv_secret(secret)
+        if fate == "deleted":
+            root.secrets.kv.v2.delete_latest_version_of_secret(secret, mount_point=KV)
+        elif fate == "destroyed":
+            root.secrets.kv.v2.destroy_secret_versions(secret, [1], mount_point=KV)
+        else:
+            root.secrets.kv.v2.delete_metadata_and_all_versions(secret, mount_point=KV)
+
+        def error() -> VaultError | None:
+            try:
+                client.get_kv_secret(secret)
+            except VaultError as error:
+                return error
+            return None
+
+        gone = eventually(error)
+        assert type(gone) is (SecretNotFound if fate == "metadata gone" else SecretDeleted)
+        assert fate == "metadata gone" or fate in str(gone)
+        put(root, secret, value="back")
+        eventually(lambda: error() is None)
+        assert client.get_kv_secret(secret).data == {"value": "back"}
+
+    def test_k2_policy_without_metadata(
+        self, root: hvac.Client, backend: Backend, client: VaultClient, secret: str, events: Events
+    ) -> None:
+        """The values are read each time, after one warning."""
+        policy = root.sys.read_policy("my-vault-app")["data"]["rules"]
+        root.sys.create_or_update_policy("my-vault-app", policy.replace("-kv/metadata/*", "-kv/nothing/*"))
+        try:
+            client.get_kv_secret(secret)
+            put(root, secret, value="two")
+            assert read_until(client, secret, lambda got: got.version == 2)
+            since = backend.audit.position()
+            time.sleep(0.15)
+            client.get_kv_secret(secret)
+            assert backend.audit.count(since) == {f"{KV}/data/{secret}": 1}
+        finally:
+            root.sys.create_or_update_policy("my-vault-app", policy)
+        assert len(events.of(VersionQueryForbidden)) == 1
+
+    def test_c1_fifty_threads_ask_once(self, client: VaultClient, backend: Backend, secret: str) -> None:
+        """By the server's own log: one login, one read."""
+        since = backend.audit.position()
+        with ThreadPoolExecutor(50) as pool:
+            versions = set(pool.map(lambda _: client.get_kv_secret(secret).version, range(50)))
+        assert versions == {1}
+        assert backend.audit.count(since) == {"auth/approle/login": 1, f"{KV}/data/{secret}": 1}
+
+    def test_h1_response_over_the_limit(
+        self, root: hvac.Client, make_client: Callable[..., VaultClient], secret: str
+    ) -> None:
+        """The error names the setting, and the setting helps."""
+        put(root, secret, value="x" * 5000)
+        with pytest.raises(ResponseTooLarge, match=r"4096 bytes.*\[http\] max_response_size"):
+            make_client().get_kv_secret(secret)
+        large = make_client(HTTP_MAX_RESPONSE_SIZE="8192").get_kv_secret(secret)
+        assert len(large.data["value"]) == 5000
+
+
+class TestDatabase:
+    def test_d1_credentials_open_the_database(
+        self, client: VaultClient, log_in_to_database: Callable[..., str]
+    ) -> None:
+        """Dynamic and static ones; and a wrong password is really refused."""
+        for secret in (
+            client.get_database_dynamic_secret("db-demo-dynamic"),
+            client.get_database_static_secret("db-demo-static"),
+        ):
+            assert log_in_to_database(**secret.data) == secret.data["username"]
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                log_in_to_database(secret.data["username"], "wrong")
+
+    def test_d1_lease_is_replaced_in_time(
+        self, root: hvac.Client, client: VaultClient, log_in_to_database: Callable[..., str], events: Events
+    ) -> None:
+        """With leases of 2 s, every credential that is handed out works at once, over three leases."""
+        role = "/v1/my-vault-app-database/roles/db-demo-dynamic"
+        root.adapter.post(role, json={"db_name": "postgres", "default_ttl": "2s", **creation_of(root)})
+        try:
+            while len(events.of(SecretChanged)) < 4:
+                lease = client.get_database_dynamic_secret("db-demo-dynamic")
+                assert (lease.ttl or 0) > 0
+                assert log_in_to_database(**lease.data) == lease.data["username"]
+        finally:
+            root.adapter.post(role, json={"db_name": "postgres", "default_ttl": "1m", **creation_of(root)})
+
+    def test_missing_roles_are_told(self, client: VaultClient) -> None:
+        """Vault calls an unknown role a bad request."""
+        for get in (client.get_database_dynamic_secret, client.get_database_static_secret):
+            with pytest.raises(SecretNotFound, match='no role "nobody" at my-vault-app-database'):
+                get("nobody")
+
+    def test_s1_rotation_between_two_reads(
+        self,
+        client: VaultClient,
+        backend: Backend,
+        rotating_role: str,
+        log_in_to_database: Callable[..., str],
+        events: Events,
+    ) -> None:
+        """A role that rotates every 5 s: the new password is there as soon as the old one is no good.
+
+        And at a low price: the server is asked about once a rotation, and once a second while it is under way.
+        """
+        since = backend.audit.position()
+        first = client.get_database_static_secret(rotating_role)
+        changed = eventually(
+            lambda: (got := client.get_database_static_secret(rotating_role)).data != first.data and got
+        )
+        assert log_in_to_database(**changed.data) == changed.data["username"]
+        assert is_refused(log_in_to_database, first)
+        assert events.of(SecretChanged)[-1].previous is not None
+        assert 2 <= backend.audit.count(since)[f"my-vault-app-database/static-creds/{rotating_role}"] <= 5
+
+
+@pytest.fixture
+def rotating_role(root: hvac.Client, backend: Backend) -> Iterator[str]:
+    """A static role with the shortest rotation that the server allows."""
+    user, password = backend.superuser
+    with psycopg.connect(**backend.database, user=user, password=password, autocommit=True) as database:
+        name = sql.Identifier("rotating-user")
+        database.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
+        database.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+    role = "/v1/my-vault-app-database/static-roles/rotating"
+    root.adapter.post(role, json={"db_name": "postgres", "username": "rotating-user", "rotation_period": "5s"})
+    yield "rotating"
+    root.adapter.delete(role)
+
+
+def creation_of(root: hvac.Client) -> dict[str, Any]:
+    role = root.secrets.database.read_role("db-demo-dynamic", mount_point="my-vault-app-database")
+    return {"creation_statements": role["data"]["creation_statements"]}
+
+
+def test_h1_namespace(backend: Backend, root: hvac.Client, make_client: Callable[..., VaultClient]) -> None:
+    """All of it inside a namespace: what is prepared there is not found from outside."""
+    try:
+        root.adapter.post("/v1/sys/namespaces/team-a", json={})
+    except hvac.exceptions.VaultError:
+        pytest.skip("this server has no namespaces (Vault has them in its Enterprise edition only)")
+    secret_id = backend.setup(VAULT_NAMESPACE="team-a", BAO_NAMESPACE="team-a")
+    inside = make_client(VAULT_NAMESPACE="team-a", VAULT_SECRET_ID=secret_id)
+    assert inside.get_kv_secret("database").version == 1
+    assert inside.get_database_dynamic_secret("db-demo-dynamic").data["username"]
+    with pytest.raises(LoginRefused):
+        make_client(VAULT_SECRET_ID=secret_id).login()
+
+
+def test_health_of_the_server(client: VaultClient, backend: Backend) -> None:
+    """It costs one request without a token, and tells the version."""
+    since = backend.audit.position()
+    health = client.health_check()
+    assert (health.initialized, health.sealed, health.standby) == (True, False, False)
+    assert health.version[0].isdigit()
+    assert backend.audit.entries(since) == []
+
+
+@pytest.mark.parametrize("rounds", [5])
+def test_cached_read_costs_little(client: VaultClient, secret: str, rounds: int) -> None:
+    """At most three times a plain dict with a clock comparison, side by side in one run."""
+    import timeit
+
+    found = client.get_kv_secret(secret)
+    plain_cache = {secret: (found, time.monotonic() + 3600)}
+    get = client.get_kv_secret
+
+    def plain(path: str) -> Any:
+        value, fresh_until = plain_cache[path]
+        return value if time.monotonic() < fresh_until else None
+
+    client._kv._cache[secret].fresh_until = client._kv._cache[secret].fresh_until.after(3600)
+
+    def ratio() -> float:
+        floor = min(timeit.repeat(lambda: plain(secret), number=20_000, repeat=7))
+        ours = min(timeit.repeat(lambda: get(secret), number=20_000, repeat=7))
+        return ours / floor
+
+    assert min(ratio() for _ in range(rounds)) <= 3

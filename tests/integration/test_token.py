@@ -1,0 +1,155 @@
+"""The token's life on a real server: renewal, max TTL, revocation, new generations."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import hvac
+import pytest
+
+from tests.backends import Backend
+from tests.integration.conftest import Events, eventually, is_refused
+from vault_client import VaultClient
+from vault_errors import LoginRefused, PermissionDenied
+from vault_events import LoggedIn, TokenLost, TokenRenewed, TokenRevoked
+from worker import Worker
+
+
+@contextmanager
+def token_watcher(client: VaultClient) -> Iterator[None]:
+    """What the application does, on the client alone."""
+    stop = threading.Event()
+    errors: list[Exception] = []
+    watcher = Worker(
+        "watcher",
+        client.keep_token_alive,
+        interval=client.seconds_to_next_look,
+        stop=stop,
+        on_error=errors.append,
+    )
+    watcher.start()
+    yield
+    stop.set()
+    assert watcher.join(5)
+    assert errors == []
+
+
+def times_of(backend: Backend, since: int, path: str) -> list[float]:
+    """When the server saw these requests, in seconds."""
+    entries = [entry for entry in backend.audit.entries(since) if entry["request"]["path"] == path]
+    return [datetime.fromisoformat(entry["time"][:26].rstrip("Z") + "+00:00").timestamp() for entry in entries]
+
+
+def test_t3_renews_at_four_fifths(
+    backend: Backend, client: VaultClient, approle: Callable[..., None], events: Events
+) -> None:
+    """A token of 3 s is renewed 2.4 s after each grant, and no login is needed."""
+    approle(token_period="3s")
+    since = backend.audit.position()
+    with token_watcher(client):
+        eventually(lambda: len(events.of(TokenRenewed)) >= 3)
+    grants = times_of(backend, since, "auth/approle/login") + times_of(backend, since, "auth/token/renew-self")
+    gaps = [later - earlier for earlier, later in itertools.pairwise(grants)]
+    assert all(2.3 < gap < 3 for gap in gaps[:3])
+    assert len(events.of(LoggedIn)) == 1
+
+
+def test_t4_max_ttl_is_met_with_a_login(client: VaultClient, approle: Callable[..., None], events: Events) -> None:
+    """The grant that shrinks near max TTL leads to a login before the token ends: it is never lost."""
+    approle(token_period="0", token_ttl="6s", token_max_ttl="8s")
+    with token_watcher(client):
+        eventually(lambda: len(events.of(LoggedIn)) == 2)
+    assert events.of(TokenRenewed)[-1].last
+    assert not events.of(TokenLost)
+
+
+def test_t5_batch_token_is_replaced(client: VaultClient, approle: Callable[..., None], events: Events) -> None:
+    """A batch token can be neither renewed nor revoked; at 4/5 comes a login, and closing is no crash."""
+    approle(token_type="batch", token_period="0", token_ttl="2s")
+    with token_watcher(client):
+        eventually(lambda: len(events.of(LoggedIn)) == 2)
+    client.close()
+    assert not events.of(TokenRenewed)
+    assert events.of(TokenRevoked)[0].error is not None
+
+
+def test_t7_refused_login_says_why(make_client: Callable[..., VaultClient]) -> None:
+    """A secret_id that Vault does not know."""
+    with pytest.raises(LoginRefused, match="status 400"):
+        make_client(VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625").login()
+
+
+def test_t8_lease_of_the_old_token(
+    root: hvac.Client, client: VaultClient, log_in_to_database: Callable[..., str]
+) -> None:
+    """After a new login the old user still works, so that it can drain; it dies with the old token."""
+    old = client.get_database_dynamic_secret("db-demo-dynamic")
+    old_token = client._token
+    client.login()
+    new = client.get_database_dynamic_secret("db-demo-dynamic")
+    assert log_in_to_database(**old.data) == old.data["username"] != new.data["username"]
+    assert old_token is not None
+    root.auth.token.revoke(old_token.vault.token)
+    eventually(lambda: is_refused(log_in_to_database, old))
+    assert log_in_to_database(**new.data) == new.data["username"]
+
+
+def test_t9_token_revoked_from_outside(
+    root: hvac.Client, client: VaultClient, backend: Backend, secret: str, events: Events
+) -> None:
+    """The next read logs in anew, once, and the leases that died with the token are replaced."""
+    client.get_kv_secret(secret)
+    lease = client.get_database_dynamic_secret("db-demo-dynamic")
+    token = client._token
+    assert token is not None
+    root.auth.token.revoke(token.vault.token)
+    since = backend.audit.position()
+    eventually(lambda: client.get_kv_secret(secret) and events.of(TokenLost))
+    assert client.get_database_dynamic_secret("db-demo-dynamic").data != lease.data
+    assert backend.audit.count(since)["auth/approle/login"] == 1
+
+
+def test_t9_missing_permission_is_no_login(client: VaultClient, backend: Backend) -> None:
+    """A path that no policy grants: the token is looked up once and kept."""
+    client.login()
+    client._kv.mount = "somebody-elses-kv"
+    since = backend.audit.position()
+    with pytest.raises(PermissionDenied, match='"read" on "somebody-elses-kv/data/database"'):
+        client.get_kv_secret("database")
+    count = backend.audit.count(since)
+    assert (count["auth/token/lookup-self"], count["auth/approle/login"]) == (1, 0)
+
+
+def test_x1_close_revokes_token_and_leases(
+    root: hvac.Client, client: VaultClient, log_in_to_database: Callable[..., str]
+) -> None:
+    """Nothing that was issued to us outlives us."""
+    lease = client.get_database_dynamic_secret("db-demo-dynamic")
+    token = client._token
+    assert token is not None
+    value = token.vault.token
+    client.close()
+    with pytest.raises(hvac.exceptions.Forbidden):
+        root.auth.token.lookup(value)
+    eventually(lambda: is_refused(log_in_to_database, lease))
+
+
+def test_token_info_without_asking(client: VaultClient, backend: Backend) -> None:
+    """What the client knows of its token costs no request and shows no token."""
+    client.login()
+    since = backend.audit.position()
+    info = client.get_token_info()
+    assert (info.generation, info.renewable, info.policies) == (1, True, ("my-vault-app",))
+    assert 55 < info.ttl <= 60
+    assert backend.audit.entries(since) == []
+
+
+def test_renew_token_grants_the_full_ttl(client: VaultClient, approle: Callable[..., None]) -> None:
+    """A periodic token gets its whole period again."""
+    approle(token_period="30s")
+    client.login()
+    assert 29 < client.renew_token().ttl <= 30
