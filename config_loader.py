@@ -145,6 +145,11 @@ class KvSettings:
     full_read_interval: float = setting(number(1, A_DAY), 300.0)
     max_stale: float = setting(number(0, 365 * A_DAY), 3600.0)
 
+    @property
+    def name(self) -> str:
+        """What is read from the engine: here a path."""
+        return self.path
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseDynamicSettings:
@@ -155,6 +160,11 @@ class DatabaseDynamicSettings:
     refresh_interval: float = setting(number(0.1, A_DAY), 5.0)
     ttl_threshold: float = setting(number(0, A_DAY), 10.0)
 
+    @property
+    def name(self) -> str:
+        """What is read from the engine: here a role."""
+        return self.role_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseStaticSettings:
@@ -164,6 +174,11 @@ class DatabaseStaticSettings:
     role_id: str = setting(name, "db-demo-static")
     refresh_interval: float = setting(number(0.1, A_DAY), 10.0)
     cache_time: float = setting(number(1, A_DAY), 300.0)
+
+    @property
+    def name(self) -> str:
+        """What is read from the engine: here a role."""
+        return self.role_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,13 +80,25 @@ class Cached:
         self.usable_until = self.expires.or_earlier(self.token_ends)
 
 
-SettingsT = TypeVar("SettingsT")
+class EngineSettings(Protocol):
+    """What the section of every secret engine has."""
+
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def refresh_interval(self) -> float: ...
+
+
+SettingsT = TypeVar("SettingsT", bound=EngineSettings)
 
 
 class SecretEngine(ABC, Generic[SettingsT]):
     """One secret engine behind a cache, for any number of threads.
 
-    To add an engine, name its section and its mount, and write `fetch`.
+    To add an engine: a class like those below, with its section, its mount and a `fetch`; the same section in
+    config.ini and `VaultConfig`; and the class's name in ENGINES. The application then gives it a thread.
     """
 
     section: str
@@ -104,8 +116,8 @@ class SecretEngine(ABC, Generic[SettingsT]):
         announcer: Announcer,
         backoff_max: float,
     ) -> None:
+        self.settings = settings
         self.mount = f"{entity}-{self.mount_suffix}"
-        self._settings = settings
         self._vault = vault
         self._clock = clock
         self._announcer = announcer
@@ -127,6 +139,9 @@ class SecretEngine(ABC, Generic[SettingsT]):
         if cached and clock.monotonic() < cached.fresh_until.monotonic and clock.time() < cached.fresh_until.wall:
             return cached.secret
         return self._refresh(name)
+
+    def token_changed(self, generation: int, ends: Moment) -> None:
+        """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one)."""
 
     def clear(self) -> None:
         """Forget every secret, and keep none from now on."""
@@ -223,7 +238,7 @@ class KvEngine(SecretEngine[KvSettings]):
         return self._cached(cached.secret.confirmed(), answer, read=cached.read)
 
     def _full_read_is_due(self, cached: Cached) -> bool:
-        return cached.read.age(self._clock) >= self._settings.full_read_interval
+        return cached.read.age(self._clock) >= self.settings.full_read_interval
 
     def _is_current(self, secret: Secret, body: dict[str, Any]) -> bool:
         """Whether the metadata still speak of this version, and it is there.
@@ -269,8 +284,8 @@ class KvEngine(SecretEngine[KvSettings]):
     def _cached(self, secret: Secret, answer: Answer, *, read: Moment) -> Cached:
         return Cached(
             secret,
-            due=answer.asked.after(self._settings.refresh_interval),
-            expires=answer.asked.after(self._settings.max_stale),
+            due=answer.asked.after(self.settings.refresh_interval),
+            expires=answer.asked.after(self.settings.max_stale),
             read=read,
             generation=answer.generation,
         )
@@ -279,8 +294,7 @@ class KvEngine(SecretEngine[KvSettings]):
 class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
     """Dynamic database credentials, cached by TTL: fetched anew when the lease has little left (D1).
 
-    A lease belongs to the token that it was issued under and dies with it, so the client says whenever that token
-    changes (D2, T8).
+    A lease belongs to the token that it was issued under, and dies with it (D2, T8).
     """
 
     section = "database_dynamic"
@@ -290,7 +304,6 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
     _last_token_ended = NEVER
 
     def token_changed(self, generation: int, ends: Moment) -> None:
-        """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one)."""
         with self._lock:
             if generation != self._generation:
                 self._last_token_ended = self._token_ends
@@ -314,7 +327,7 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
             expires=expires,
             clock=self._clock,
         )
-        due = expires.after(-min(self._settings.ttl_threshold, lease * LEASE_SHARE_LEFT))
+        due = expires.after(-min(self.settings.ttl_threshold, lease * LEASE_SHARE_LEFT))
         return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
 
     def _as_of_now(self, cached: Cached) -> Cached:
@@ -350,7 +363,7 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
             soon = Moment.now(self._clock).after(ASK_AGAIN_SECONDS)
             secret = replace(secret, expires=overdue or secret.expires)
             return Cached(secret, due=soon, expires=soon, read=answer.asked, generation=answer.generation)
-        due = answer.asked.after(min(self._settings.cache_time, ttl))
+        due = answer.asked.after(min(self.settings.cache_time, ttl))
         expires = answer.asked.after(ttl)
         return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
 
@@ -358,6 +371,9 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
         """Whether the password should have changed by now and has not, whatever the new `ttl` says."""
         due = old.expires is not None and old.expires.has_come(self._clock)
         return due and old.last_rotation == new.last_rotation
+
+
+ENGINES: tuple[type[SecretEngine[Any]], ...] = (KvEngine, DynamicEngine, StaticEngine)
 
 
 @contextmanager

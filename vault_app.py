@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from config_loader import DEFAULT_PATH, VaultConfig
 from console import Console, wants_colour
+from secret_engines import SecretEngine
 from vault_client import VaultClient
 from vault_errors import ConfigurationError, LoginRefused, VaultError
 from vault_events import (
@@ -66,40 +67,27 @@ class VaultApplication:
 
     def __init__(self, config: VaultConfig, *, listeners: Sequence[Listener] = (), once: bool = False) -> None:
         self._announcer = Announcer(listeners)
-        self._client = VaultClient(config, listeners=listeners)
+        self.client = VaultClient(config, listeners=listeners)
         self._once = once
         self._stop = threading.Event()
         # Not the event: a signal handler may interrupt its wait() and would then hang in its set().
         self._endings: SimpleQueue[Ending] = SimpleQueue()
-        self._token_watcher = self._worker("token-watcher", self._watch_token, self._client.seconds_to_next_look)
-        self._engines = self._engine_workers(config)
+        self._token_watcher = self._worker("token-watcher", self._watch_token, self.client.seconds_to_next_look)
+        self._engines = [self._engine_worker(engine) for engine in self.client.engines if engine.settings.enabled]
         self._first_turns = {worker.name: threading.Event() for worker in self._engines}
         self._checked_health = False
         self._status = OK
-
-    def _engine_workers(self, config: VaultConfig) -> list[Worker]:
-        kv, dynamic, static = config.kv_secret, config.database_dynamic, config.database_static
-        client = self._client
-        workers = []
-        if kv.enabled:
-            read = partial(client.get_kv_secret, kv.path)
-            workers.append(self._engine_worker("kv-secret", read, kv.refresh_interval))
-        if dynamic.enabled:
-            read = partial(client.get_database_dynamic_secret, dynamic.role_id)
-            workers.append(self._engine_worker("database-dynamic", read, dynamic.refresh_interval))
-        if static.enabled:
-            read = partial(client.get_database_static_secret, static.role_id)
-            workers.append(self._engine_worker("database-static", read, static.refresh_interval))
-        return workers
 
     # ── Running and stopping ─────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
         """Run until `stop` is called or a login is refused; return the exit status."""
         self._token_watcher.start()
-        ending = self._endings.get()
-        self._announcer.announce(Stopping(ending.reason))
-        self._shut_down()
+        try:
+            ending = self._endings.get()
+            self._announcer.announce(Stopping(ending.reason))
+        finally:
+            self._shut_down()
         return max(self._status, ending.status)
 
     def stop(self, reason: str, status: int = OK) -> None:
@@ -113,7 +101,7 @@ class VaultApplication:
         for worker in (self._token_watcher, *self._engines):
             if not worker.join(deadline - time.monotonic()):
                 self._announcer.announce(WorkerStuck(worker.name))
-        self._client.close()
+        self.client.close()
 
     # ── What the workers do ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,35 +110,36 @@ class VaultApplication:
         if not self._checked_health:
             self._check_health()
         if self._once:
-            self._client.login()
+            self.client.login()
         else:
-            self._client.keep_token_alive()
-        if self._client.logged_in and not self._stop.is_set():
+            self.client.keep_token_alive()
+        if self.client.logged_in and not self._stop.is_set():
             for worker in self._engines:
                 worker.start()
 
     def _check_health(self) -> None:
         self._checked_health = True
         try:
-            health = self._client.health_check()
+            health = self.client.health_check()
         except VaultError as error:
             self._announcer.announce(HealthCheckFailed(error))
         else:
             self._announcer.announce(HealthChecked(**vars(health)))
 
-    def _engine_worker(self, name: str, read: Callable[[], Secret], interval: float) -> Worker:
+    def _engine_worker(self, engine: SecretEngine[Any]) -> Worker:
+        name = engine.section.replace("_", "-")
         last: Secret | None = None
 
         def read_and_announce() -> None:
             nonlocal last
-            secret = read()
+            secret = engine.get(engine.settings.name)
             if last is None:
                 self._let_those_before_me(name)
             self._announcer.announce(SecretRead(secret, fetched=last is None or secret.data is not last.data))
             last = secret
             self._had_its_turn(name)
 
-        return self._worker(name, read_and_announce, lambda: interval)
+        return self._worker(name, read_and_announce, lambda: engine.settings.refresh_interval)
 
     def _worker(self, name: str, action: Callable[[], None], interval: Callable[[], float]) -> Worker:
         return Worker(

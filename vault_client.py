@@ -28,7 +28,7 @@ import requests
 
 from config_loader import VaultConfig
 from lifetime import LONG_AGO, Clock, Moment, backoff
-from secret_engines import Answer, DynamicEngine, KvEngine, StaticEngine
+from secret_engines import ENGINES, Answer
 from single_flight import SingleFlight
 from vault_errors import (
     ClientClosed,
@@ -157,15 +157,18 @@ class VaultClient:
         self._lock = threading.Lock()  # held to change the four above, never during a request
         self._login = SingleFlight(clock)
         self._lookup_allowed = True
-        common: dict[str, Any] = {
-            "entity": config.vault.entity,
-            "clock": clock,
-            "announcer": self._announcer,
-            "backoff_max": config.token.backoff_max,
-        }
-        self._kv = KvEngine(config.kv_secret, self, **common)
-        self._dynamic = DynamicEngine(config.database_dynamic, self, **common)
-        self._static = StaticEngine(config.database_static, self, **common)
+        self.engines = tuple(
+            kind(
+                getattr(config, kind.section),
+                self,
+                entity=config.vault.entity,
+                clock=clock,
+                announcer=self._announcer,
+                backoff_max=config.token.backoff_max,
+            )
+            for kind in ENGINES
+        )
+        self._kv, self._dynamic, self._static = self.engines[:3]
 
     # ── What it offers ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -395,7 +398,7 @@ class VaultClient:
             closed = self._closed
             if not closed:
                 self._generation = token.generation
-                self._dynamic.token_changed(token.generation, token.expires)
+                self._tell_engines(token.generation, token.expires)
                 self._token = token
         if closed:
             self._revoke(token)
@@ -408,7 +411,7 @@ class VaultClient:
             if self._token is None or self._token.generation != token.generation:
                 return False
             self._token = renewed
-            self._dynamic.token_changed(renewed.generation, renewed.expires)
+            self._tell_engines(renewed.generation, renewed.expires)
             return True
 
     def _lose(self, token: Token | None, reason: str) -> None:
@@ -417,8 +420,12 @@ class VaultClient:
             if token is None or self._token is None or self._token.generation != token.generation:
                 return
             self._token = None
-            self._dynamic.token_changed(token.generation, LONG_AGO)
+            self._tell_engines(token.generation, LONG_AGO)
         self._announcer.post(TokenLost(reason))
+
+    def _tell_engines(self, generation: int, ends: Moment) -> None:
+        for engine in self.engines:
+            engine.token_changed(generation, ends)
 
     @contextmanager
     def _events(self) -> Iterator[None]:
@@ -442,7 +449,7 @@ class VaultClient:
                 return
             self._closed = True
             token, self._token, self._credentials = self._token, None, None
-        for engine in (self._kv, self._dynamic, self._static):
+        for engine in self.engines:
             engine.clear()
         if token is not None and not token.expires.has_come(self._clock):
             self._revoke(token)

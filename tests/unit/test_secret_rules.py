@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from config_loader import KvSettings
+from secret_engines import Cached, SecretEngine
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -30,7 +32,9 @@ from vault_errors import (
     VaultTimeout,
     VaultUnavailable,
 )
-from vault_events import Event, SecretChanged, StaleServed, VersionQueryForbidden
+from vault_events import Announcer, Event, SecretChanged, StaleServed, VersionQueryForbidden
+from vault_http import checked
+from vault_secret import Secret
 
 
 class TestK1:
@@ -430,3 +434,29 @@ class TestClosed:
         with pytest.raises(ClientClosed):
             client.get_kv_secret("database")
         assert client._kv._cache == {}
+
+
+class TestAnotherEngine:
+    def test_engine_is_one_small_class(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A time-based cache of anything else: how to ask, and until when the answer is good."""
+
+        class CubbyholeEngine(SecretEngine[KvSettings]):
+            section = "cubbyhole"
+            mount_suffix = "cubbyhole"
+
+            def fetch(self, name: str, cached: Cached | None) -> Cached:
+                answer = self._vault.ask(lambda vault: vault.adapter.get(f"/v1/{self.mount}/{name}"))
+                secret = Secret(self.section, name, checked(answer.body, "data", dict))
+                due = answer.asked.after(self.settings.refresh_interval)
+                return Cached(secret, due, answer.asked.after(60), answer.asked, answer.generation)
+
+        engine = CubbyholeEngine(
+            client._kv.settings, client, entity="my-vault-app", clock=clock, announcer=Announcer(), backoff_max=30
+        )
+        path = "GET my-vault-app-cubbyhole/note"
+        vault.instead[path] = lambda: {"data": {"note": PASSWORD}}
+        assert engine.get("note") is engine.get("note")
+        clock.pass_time(5)
+        vault.instead[path] = raising(Refusal(503, "Vault is sealed"))
+        assert engine.get("note").stale
+        assert vault.count()[path] == 2
