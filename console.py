@@ -215,7 +215,7 @@ class Console:
     @_text.register
     def _(self, event: StaleServed) -> str:
         title = TITLES.get(event.secret.engine, event.secret.engine)
-        return self._warn(f"⏳ {title} secret not refreshed: {event.error}; next try in {seconds(event.retry_in)}")
+        return self._warn(f"⏳ {title} secret not refreshed: {event.error}; the cached one serves on")
 
     @_text.register
     def _(self, event: VersionQueryForbidden) -> str:

@@ -87,7 +87,7 @@ class SecretChanged(Event):
 
 @dataclass(frozen=True)
 class StaleServed(Event):
-    """A refresh got no answer; the cached secret goes on serving, and Vault is asked again in `retry_in` seconds."""
+    """A refresh got no answer; the cached secret serves on, and nobody asks Vault again for `retry_in` seconds."""
 
     secret: Secret
     error: Exception

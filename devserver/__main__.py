@@ -77,7 +77,7 @@ def main() -> int:
         say("starting OpenBao and PostgreSQL …")
         with DevServer(port=options.port, check=signals.check) as server:
             say(f"OpenBao at {server.openbao.url}, PostgreSQL at {server.postgres.host}")
-            if server.openbao.port != options.port:
+            if options.port not in (0, server.openbao.port):
                 say(f"port {options.port} is in use, so this one was taken")
             if options.command:
                 return signals.run(options.command, server.environment)
