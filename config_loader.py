@@ -35,25 +35,25 @@ Parser = Callable[[str], Any]
 # ── What a value may be ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def text(value: str) -> str:
+def a_text(value: str) -> str:
     if not value.isprintable():
         raise ValueError("text without control characters")
     return value
 
 
-def name(value: str) -> str:
+def a_name(value: str) -> str:
     if not value or not value.isprintable() or any(character in value for character in "/ "):
         raise ValueError("a name without spaces and slashes")
     return value
 
 
-def path_below_mount(value: str) -> str:
+def a_path(value: str) -> str:
     if not value.isprintable() or any(part in ("", ".", "..") for part in value.split("/")):
         raise ValueError('a path such as database or team/database, without empty parts, "." or ".."')
     return value
 
 
-def address(value: str) -> str:
+def an_address(value: str) -> str:
     expected = "an address such as http://127.0.0.1:8200 or https://vault.example.com, without user or query"
     try:
         parts = urlsplit(value)
@@ -66,23 +66,23 @@ def address(value: str) -> str:
     return value.rstrip("/")
 
 
-def boolean(value: str) -> bool:
+def a_boolean(value: str) -> bool:
     if value.lower() not in TRUE_WORDS + FALSE_WORDS:
         raise ValueError("true or false")
     return value.lower() in TRUE_WORDS
 
 
-def negated(value: str) -> bool:
-    return not boolean(value)
+def its_opposite(value: str) -> bool:
+    return not a_boolean(value)
 
 
-def existing_file(value: str) -> str:
+def a_file(value: str) -> str:
     if value and not Path(value).is_file():
         raise ValueError("a file that exists")
     return value
 
 
-def number(least: float, most: float, kind: type[int] | type[float] = float) -> Parser:
+def a_number(least: float, most: float, kind: type[int] | type[float] = float) -> Parser:
     expected = f"a {'whole ' if kind is int else ''}number from {least:g} to {most:g}"
 
     def parse(value: str) -> float:
@@ -117,33 +117,33 @@ def setting(
 class VaultSettings:
     """[vault]: where the server is, and who we are."""
 
-    entity: str = setting(name)
-    url: str = setting(address, "http://127.0.0.1:8200", also={"VAULT_ADDR": address})
-    namespace: str = setting(text, "")
-    role_id: str = setting(text)
-    secret_id: str = setting(text, secret=True)
-    ca_file: str = setting(existing_file, "", also={"VAULT_CACERT": existing_file})
-    tls_verify: bool = setting(boolean, True, also={"VAULT_SKIP_VERIFY": negated})
+    entity: str = setting(a_name)
+    url: str = setting(an_address, "http://127.0.0.1:8200", also={"VAULT_ADDR": an_address})
+    namespace: str = setting(a_text, "")
+    role_id: str = setting(a_text)
+    secret_id: str = setting(a_text, secret=True)
+    ca_file: str = setting(a_file, "", also={"VAULT_CACERT": a_file})
+    tls_verify: bool = setting(a_boolean, True, also={"VAULT_SKIP_VERIFY": its_opposite})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSettings:
     """[token]: how the token is kept alive. Seconds; `renew_jitter` is a share of the TTL."""
 
-    check_interval: float = setting(number(0.1, A_DAY), 10.0)
-    renew_jitter: float = setting(number(0, 0.5), 0.0)
-    backoff_max: float = setting(number(1, A_DAY), 30.0)
+    check_interval: float = setting(a_number(0.1, A_DAY), 10.0)
+    renew_jitter: float = setting(a_number(0, 0.5), 0.0)
+    backoff_max: float = setting(a_number(1, A_DAY), 30.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KvSettings:
     """[kv_secret]: the KV v2 engine. Seconds."""
 
-    enabled: bool = setting(boolean, True)
-    path: str = setting(path_below_mount, "database")
-    refresh_interval: float = setting(number(0.1, A_DAY), 5.0)
-    full_read_interval: float = setting(number(1, A_DAY), 300.0)
-    max_stale: float = setting(number(0, 365 * A_DAY), 3600.0)
+    enabled: bool = setting(a_boolean, True)
+    path: str = setting(a_path, "database")
+    refresh_interval: float = setting(a_number(0.1, A_DAY), 5.0)
+    full_read_interval: float = setting(a_number(1, A_DAY), 300.0)
+    max_stale: float = setting(a_number(0, 365 * A_DAY), 3600.0)
 
     @property
     def name(self) -> str:
@@ -155,10 +155,10 @@ class KvSettings:
 class DatabaseDynamicSettings:
     """[database_dynamic]: dynamic database credentials. Seconds."""
 
-    enabled: bool = setting(boolean, True)
-    role_id: str = setting(name, "db-demo-dynamic")
-    refresh_interval: float = setting(number(0.1, A_DAY), 5.0)
-    ttl_threshold: float = setting(number(0, A_DAY), 10.0)
+    enabled: bool = setting(a_boolean, True)
+    role_id: str = setting(a_name, "db-demo-dynamic")
+    refresh_interval: float = setting(a_number(0.1, A_DAY), 5.0)
+    ttl_threshold: float = setting(a_number(0, A_DAY), 10.0)
 
     @property
     def name(self) -> str:
@@ -170,10 +170,10 @@ class DatabaseDynamicSettings:
 class DatabaseStaticSettings:
     """[database_static]: static database credentials. Seconds."""
 
-    enabled: bool = setting(boolean, True)
-    role_id: str = setting(name, "db-demo-static")
-    refresh_interval: float = setting(number(0.1, A_DAY), 10.0)
-    cache_time: float = setting(number(1, A_DAY), 300.0)
+    enabled: bool = setting(a_boolean, True)
+    role_id: str = setting(a_name, "db-demo-static")
+    refresh_interval: float = setting(a_number(0.1, A_DAY), 10.0)
+    cache_time: float = setting(a_number(1, A_DAY), 300.0)
 
     @property
     def name(self) -> str:
@@ -185,15 +185,15 @@ class DatabaseStaticSettings:
 class HttpSettings:
     """[http]: the bounds of one request: seconds and bytes."""
 
-    timeout: float = setting(number(0.1, 3600), 30.0)
-    max_response_size: int = setting(number(256, 2**30, int), 4096)
+    timeout: float = setting(a_number(0.1, 3600), 30.0)
+    max_response_size: int = setting(a_number(256, 2**30, int), 4096)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleSettings:
     """[console]: what is shown."""
 
-    show_secrets: bool = setting(boolean, False)
+    show_secrets: bool = setting(a_boolean, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,15 +218,16 @@ class VaultConfig:
             section: _parse_section(section, settings, found, environ, problems)
             for section, settings in SECTIONS.items()
         }
-        if not any(sections[section].get("enabled", True) for section in ENGINES):
-            problems.append(f"nothing to do: set enabled = true in one of {', '.join(f'[{name}]' for name in ENGINES)}")
+        if not any(sections[section].get("enabled", True) for section in ENGINE_SECTIONS):
+            engines = ", ".join(f"[{section}]" for section in ENGINE_SECTIONS)
+            problems.append(f"nothing to do: set enabled = true in one of {engines}")
         if problems:
             raise ConfigurationError(problems)
         return cls(**{section: SECTIONS[section](**values) for section, values in sections.items()})
 
 
 SECTIONS: dict[str, type[Any]] = typing.get_type_hints(VaultConfig)
-ENGINES = tuple(section for section, settings in SECTIONS.items() if hasattr(settings, "enabled"))
+ENGINE_SECTIONS = tuple(section for section, settings in SECTIONS.items() if hasattr(settings, "enabled"))
 
 
 # ── Reading and checking ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,7 +276,7 @@ def _report_unknown(found: Mapping[str, Mapping[str, str]], problems: list[str])
         if section not in SECTIONS:
             problems.append(f"[{section}]: unknown section{_nearest(section, SECTIONS)}")
             continue
-        known = [setting.name for setting in dataclasses.fields(SECTIONS[section])]
+        known = [declared.name for declared in dataclasses.fields(SECTIONS[section])]
         problems.extend(f"[{section}] {key}: unknown key{_nearest(key, known)}" for key in keys if key not in known)
 
 

@@ -23,6 +23,7 @@ from vault_events import (
     HealthCheckFailed,
     LoggedIn,
     LoginFailed,
+    NoVersionQuery,
     RenewalFailed,
     SecretChanged,
     SecretRead,
@@ -32,13 +33,13 @@ from vault_events import (
     TokenRenewed,
     TokenRevoked,
     TurnFailed,
-    VersionQueryForbidden,
     WorkerStuck,
 )
 from vault_http import printable
 from vault_secret import Secret
 
 MASK = "********"
+PATIENCE_SECONDS = 0.5
 
 TITLES = {
     "kv_secret": "KV",
@@ -91,15 +92,18 @@ class Console:
         """Write one event, unless it has no text. A block of several lines stands apart from what surrounds it."""
         if not text:
             return
-        kind = "block" if "\n" in text else "line"
+        if not self._lock.acquire(timeout=PATIENCE_SECONDS):
+            return  # somebody has stopped the terminal with Ctrl+S: what is said meanwhile is lost, but nobody hangs
         try:
-            with self._lock:
-                apart = self._last == "block" or (self._last, kind) == ("line", "block")
-                self._last = kind
-                self._stream.write("\n" * apart + text + "\n")
-                self._stream.flush()
+            kind = "block" if "\n" in text else "line"
+            apart = self._last == "block" or (self._last, kind) == ("line", "block")
+            self._last = kind
+            self._stream.write("\n" * apart + text + "\n")
+            self._stream.flush()
         except BrokenPipeError:
             self.on_closed()
+        finally:
+            self._lock.release()
 
     # ── The server and the token ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,8 +222,8 @@ class Console:
         return self._warn(f"⏳ {title} secret not refreshed: {event.error}; the cached one serves on")
 
     @_text.register
-    def _(self, event: VersionQueryForbidden) -> str:
-        return self._warn(f"⚠️ KV version query forbidden, so the values are read each time: {event.error}")
+    def _(self, event: NoVersionQuery) -> str:
+        return self._warn(f"⚠️ No KV version query, so the values are read each time: {event.error}")
 
     # ── The workers ──────────────────────────────────────────────────────────────────────────────────────────────────
 

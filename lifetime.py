@@ -12,6 +12,7 @@ import random
 from typing import NamedTuple, Protocol
 
 FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_RETRY_AFTER_SECONDS = 300.0
 
 
 class Clock(Protocol):
@@ -55,10 +56,11 @@ LONG_AGO = Moment(-math.inf, -math.inf)
 NEVER = Moment(math.inf, math.inf)
 
 
-def backoff(failures: int, cap: float) -> float:
+def backoff(failures: int, cap: float, asked_for: float = 0.0) -> float:
     """Seconds to wait after so many failures in a row: 1, 2, 4, … up to `cap`.
 
-    Up to half of it is taken away at random, so that replicas that failed together do not come back together.
+    Up to half of it is taken away at random, so that replicas that failed together do not come back together. A server
+    that asked for a longer pause (Retry-After) gets it, within reason.
     """
     longest = min(cap, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 30))
-    return longest * random.uniform(0.5, 1.0)
+    return max(longest * random.uniform(0.5, 1.0), min(asked_for, LONGEST_RETRY_AFTER_SECONDS))

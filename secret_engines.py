@@ -8,6 +8,7 @@ subclass says how to ask and how long the answer is good; another engine is anot
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import hvac
 
@@ -33,7 +34,7 @@ from vault_errors import (
     VaultTimeout,
     VaultUnavailable,
 )
-from vault_events import Announcer, SecretChanged, StaleServed, VersionQueryForbidden
+from vault_events import Announcer, NoVersionQuery, SecretChanged, StaleServed
 from vault_http import checked, printable
 from vault_secret import Secret
 
@@ -42,9 +43,12 @@ NO_ANSWER = (VaultUnavailable, UnexpectedResponse, ResponseTooLarge)
 
 LEASE_SHARE_LEFT = 1 / 5
 ASK_AGAIN_SECONDS = 1.0
+UNKNOWN = math.inf
+"""The length of a lease before the first one was granted."""
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Answer:
     """What Vault said, when it was asked, and the token generation that asked (T8)."""
 
     body: dict[str, Any]
@@ -55,12 +59,12 @@ class Answer(NamedTuple):
 class Asker(Protocol):
     """Whoever can ask Vault with a valid token: the client."""
 
-    def ask(self, request: Callable[[hvac.Client], Any], *, for_lease: bool = False) -> Answer: ...
+    def ask(self, request: Callable[[hvac.Client], Any], *, lease: float = 0.0) -> Answer: ...
 
 
 @dataclass
 class Cached:
-    """A secret in the cache. Never changed, only replaced, so that a reader needs no lock."""
+    """A secret in the cache. It is never changed, only replaced, so that a reader needs no lock."""
 
     secret: Secret
     due: Moment
@@ -76,8 +80,8 @@ class Cached:
     usable_until: Moment = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fresh_until = self.due.or_earlier(self.token_ends)
         self.usable_until = self.expires.or_earlier(self.token_ends)
+        self.fresh_until = self.due.or_earlier(self.usable_until)
 
 
 class EngineSettings(Protocol):
@@ -156,7 +160,9 @@ class SecretEngine(ABC, Generic[SettingsT]):
         check_name(name)
         flight = self._flight(name)
         usable = self._usable(name)
-        if not flight.lock.acquire(blocking=usable is None) and usable is not None:
+        if usable is None:
+            flight.lock.acquire()
+        elif not flight.lock.acquire(blocking=False):
             return usable.secret
         try:
             return self._fetch_once(name, flight)
@@ -181,7 +187,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
                 raise ClientClosed("the client was closed while it asked for a secret")
             old = self._cache.get(name)
             self._cache[name] = new = self._as_of_now(new)
-        if new.expires.has_come(self._clock):
+        if new.usable_until.has_come(self._clock):
             raise VaultTimeout(f"the answer for {self.section} {name} took longer than the secret lives")
         flight.succeeded()
         previous = old.secret if old else None
@@ -220,7 +226,10 @@ class KvEngine(SecretEngine[KvSettings]):
 
     section = "kv_secret"
     mount_suffix = "kv"
-    _without_metadata: frozenset[str] = frozenset()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._without_metadata: set[str] = set()
 
     def fetch(self, name: str, cached: Cached | None) -> Cached:
         if cached is None or name in self._without_metadata or self._full_read_is_due(cached):
@@ -229,9 +238,9 @@ class KvEngine(SecretEngine[KvSettings]):
             answer = self._vault.ask(
                 lambda vault: vault.secrets.kv.v2.read_secret_metadata(name, mount_point=self.mount)
             )
-        except PermissionDenied as denied:
-            self._without_metadata |= {name}
-            self._announcer.post(VersionQueryForbidden(copy.copy(denied)))
+        except (PermissionDenied, ResponseTooLarge) as error:  # too large: with dozens of versions kept
+            self._without_metadata.add(name)
+            self._announcer.post(NoVersionQuery(copy.copy(error)))
             return self._read_values(name, cached)
         if not self._is_current(cached.secret, answer.body):
             return self._read_values(name, cached)
@@ -247,8 +256,8 @@ class KvEngine(SecretEngine[KvSettings]):
         """
         metadata = checked(body, "data", dict)
         version = checked(metadata, "current_version", int)
-        facts = checked(checked(metadata, "versions", dict), str(version), dict)
-        if (version, facts.get("created_time")) != (secret.version, secret.created_time):
+        facts = checked(metadata, "versions", dict).get(str(version))
+        if not isinstance(facts, dict) or (version, facts.get("created_time")) != (secret.version, secret.created_time):
             return False
         return facts.get("destroyed") is False and not self._is_past(facts.get("deletion_time"))
 
@@ -285,7 +294,7 @@ class KvEngine(SecretEngine[KvSettings]):
         return Cached(
             secret,
             due=answer.asked.after(self.settings.refresh_interval),
-            expires=answer.asked.after(self.settings.max_stale),
+            expires=answer.asked.after(max(self.settings.max_stale, self.settings.refresh_interval)),
             read=read,
             generation=answer.generation,
         )
@@ -299,9 +308,11 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
 
     section = "database_dynamic"
     mount_suffix = "database"
-    _generation = 0
-    _token_ends = NEVER
-    _last_token_ended = NEVER
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._generation = 0
+        self._token_ends = self._last_token_ended = NEVER
 
     def token_changed(self, generation: int, ends: Moment) -> None:
         with self._lock:
@@ -315,7 +326,7 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
         with role_must_exist(self.mount, name):
             answer = self._vault.ask(
                 lambda vault: vault.secrets.database.generate_credentials(name, mount_point=self.mount),
-                for_lease=True,
+                lease=UNKNOWN if cached is None else cached.expires.monotonic - cached.read.monotonic,
             )
         lease = checked(answer.body, "lease_duration", int)
         expires = answer.asked.after(lease)

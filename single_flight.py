@@ -36,10 +36,10 @@ class SingleFlight:
         self._failures, self._error, self._again = 0, None, LONG_AGO
 
     def failed(self, error: VaultError, longest_pause: float) -> Moment:
-        """Note an error; return when to try again. A server that asks for a longer pause gets it."""
+        """Note an error; return when to try again."""
         self._failures += 1
         # A copy has no traceback, whose frames would keep tokens and values alive (P1).
         self._error = copy.copy(error)
-        pause = max(backoff(self._failures, longest_pause), getattr(error, "retry_after", 0.0))
+        pause = backoff(self._failures, longest_pause, error.retry_after)
         self._again = Moment.now(self._clock).after(pause)
         return self._again

@@ -7,7 +7,9 @@ Start it with `python vault_app.py`; `--help` shows the options.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 from config_loader import DEFAULT_PATH, VaultConfig
 from console import Console, wants_colour
 from secret_engines import SecretEngine
+from shield import log_unexpected
 from vault_client import VaultClient
 from vault_errors import ConfigurationError, LoginRefused, VaultError
 from vault_events import (
@@ -36,7 +39,7 @@ from vault_events import (
 )
 from vault_http import printable
 from vault_secret import Secret
-from worker import Worker, log_unexpected
+from worker import Worker
 
 __version__ = "0.1.0"
 
@@ -73,10 +76,14 @@ class VaultApplication:
         # Not the event: a signal handler may interrupt its wait() and would then hang in its set().
         self._endings: SimpleQueue[Ending] = SimpleQueue()
         self._token_watcher = self._worker("token-watcher", self._watch_token, self.client.seconds_to_next_look)
-        self._engines = [self._engine_worker(engine) for engine in self.client.engines if engine.settings.enabled]
+        self._engines = [
+            self._engine_worker(engine) for engine in self.client.engines.values() if engine.settings.enabled
+        ]
         self._first_turns = {worker.name: threading.Event() for worker in self._engines}
         self._checked_health = False
         self._status = OK
+        self.stuck = False
+        """After `run`: whether a thread did not end."""
 
     # ── Running and stopping ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,6 +107,7 @@ class VaultApplication:
         deadline = time.monotonic() + JOIN_SECONDS
         for worker in (self._token_watcher, *self._engines):
             if not worker.join(deadline - time.monotonic()):
+                self.stuck = True
                 self._announcer.announce(WorkerStuck(worker.name))
         self.client.close()
 
@@ -195,12 +203,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.show_secrets:
         config = replace(config, console=replace(config.console, show_secrets=True))
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has every sign
     console = Console(config, sys.stdout, colour=wants_colour(sys.stdout) and not options.no_color)
     application = VaultApplication(config, listeners=[console, log_event], once=options.once)
     console.on_closed = partial(application.stop, "nobody reads the output any more")
     stop_on_signals(application)
     console.banner()
-    return application.run()
+    status = application.run()
+    if application.stuck:
+        os._exit(status)  # the usual end waits for the lock of stdout, which a stuck thread may hold
+    return status
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

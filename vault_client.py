@@ -28,7 +28,7 @@ import requests
 
 from config_loader import VaultConfig
 from lifetime import LONG_AGO, Clock, Moment, backoff
-from secret_engines import ENGINES, Answer
+from secret_engines import ENGINES, Answer, DynamicEngine, KvEngine, SecretEngine, StaticEngine
 from single_flight import SingleFlight
 from vault_errors import (
     ClientClosed,
@@ -112,9 +112,9 @@ class Token:
         """Whether a renewal would gain anything. `renewable` stays true at max TTL: only the grant shrinks (T4)."""
         return self.renewable and self.granted >= self.full * CLEARLY_LESS
 
-    def is_dying(self, clock: Clock) -> bool:
-        """Whether it cannot be prolonged, and a new login would bring a clearly longer life (D2)."""
-        return not self.can_be_prolonged and self.expires.left(clock) < self.full * RENEW_AT_SHARE_OF_TTL
+    def outlives(self, lease: float, clock: Clock) -> bool:
+        """Whether a lease of so many seconds would end before the token, or no later than under a new token (D2)."""
+        return self.can_be_prolonged or self.expires.left(clock) >= min(lease, self.full * RENEW_AT_SHARE_OF_TTL)
 
 
 class VaultClient:
@@ -123,7 +123,8 @@ class VaultClient:
     It logs in by itself when it first needs a token. Renewal needs somebody to call `keep_token_alive` now and then:
     `VaultApplication` does so from a thread. Without that the token runs out, and the next request logs in anew.
 
-    `listeners` are called with the events of `vault_events`, in the thread where each happened, with no lock held.
+    `listeners` are called with the events of `vault_events`, in one of the threads that use the client, with no lock of
+    the client held. Events of different threads may overtake each other.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class VaultClient:
         self._clock = clock
         self._announcer = Announcer(listeners)
         self._token_settings = config.token
+        self._timeout = config.http.timeout
         verify: str | bool = (config.vault.ca_file or True) if config.vault.tls_verify else False
         self._session = session or new_session(
             config.vault.url, verify=verify, max_response_size=config.http.max_response_size
@@ -152,13 +154,15 @@ class VaultClient:
         )
         self._credentials: tuple[str, str] | None = (config.vault.role_id, config.vault.secret_id)
         self._token: Token | None = None
+        self._draining: Token | None = None
+        """The token before: not used any more, and left to expire (T8)."""
         self._generation = 0
         self._closed = False
-        self._lock = threading.Lock()  # held to change the four above, never during a request
+        self._lock = threading.Lock()  # held to change the five above, never during a request
         self._login = SingleFlight(clock)
         self._lookup_allowed = True
-        self.engines = tuple(
-            kind(
+        self.engines: dict[str, SecretEngine[Any]] = {
+            kind.section: kind(
                 getattr(config, kind.section),
                 self,
                 entity=config.vault.entity,
@@ -167,8 +171,10 @@ class VaultClient:
                 backoff_max=config.token.backoff_max,
             )
             for kind in ENGINES
+        }
+        self._kv, self._dynamic, self._static = (
+            self.engines[kind.section] for kind in (KvEngine, DynamicEngine, StaticEngine)
         )
-        self._kv, self._dynamic, self._static = self.engines[:3]
 
     # ── What it offers ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,13 +229,13 @@ class VaultClient:
 
     # ── Asking with a valid token ────────────────────────────────────────────────────────────────────────────────────
 
-    def ask(self, request: Callable[[hvac.Client], Any], *, for_lease: bool = False) -> Answer:
-        """Make a request that needs a token; for the secret engines.
+    def ask(self, request: Callable[[hvac.Client], Any], *, lease: float = 0.0) -> Answer:
+        """Make a request that needs a token, perhaps for a lease of so many seconds; for the secret engines.
 
         A 403 may mean a dead token or a missing permission, so Vault is asked once which of them it is. Only a dead
         token leads to a login and a second try (T9).
         """
-        token = self._valid_token(for_lease=for_lease)
+        token = self._valid_token(lease)
         try:
             return self._answer(token, request)
         except PermissionDenied:
@@ -248,15 +254,15 @@ class VaultClient:
         asked = Moment.now(self._clock)
         return Answer(request(token.vault), asked, token.generation)
 
-    def _valid_token(self, *, for_lease: bool = False) -> Token:
-        """The token, or that of a new login if it has run out, or is about to and a lease would die with it (D2)."""
+    def _valid_token(self, lease: float = 0.0) -> Token:
+        """The token, or that of a new login if it has run out, or would before the lease that is asked for (D2)."""
         if self._closed:
             raise ClientClosed("this VaultClient is closed")
         token = self._token
         if token is None or token.expires.has_come(self._clock):
             self._lose(token, "its TTL has run out")
             return self._log_in(instead_of=token)
-        if for_lease and token.is_dying(self._clock):
+        if not token.outlives(lease, self._clock):
             return self._log_in(instead_of=token)
         return token
 
@@ -292,7 +298,7 @@ class VaultClient:
             look, due = self._token_settings.check_interval, self._login.pause()
         else:
             look = min(self._token_settings.check_interval, token.granted / LOOKS_PER_TTL)
-            due = token.next_step.left(self._clock)
+            due = max(token.next_step.left(self._clock), self._login.pause())
         return max(SHORTEST_LOOK_SECONDS, min(look, due))
 
     def _prolong(self, token: Token) -> None:
@@ -303,16 +309,28 @@ class VaultClient:
         try:
             self._renew(token)
         except REFUSALS:
-            if not self._is_alive(token):
-                self._lose(token, "Vault refused to renew it")
-            self._try_login(instead_of=token)
+            self._replace_refused(token)
         except VaultError as error:
             self._renew_later(token, error)
+
+    def _replace_refused(self, token: Token) -> None:
+        """A renewal was refused: log in at once (T7). If the token is dead, so is what it issued."""
+        try:
+            alive = self._is_alive(token)
+        except VaultError as error:
+            self._renew_later(token, error)
+            return
+        if not alive:
+            self._lose(token, "Vault refused to renew it")
+        self._try_login(instead_of=token)
 
     def _renew(self, token: Token) -> None:
         asked = Moment.now(self._clock)
         increment = None if math.isinf(token.full) else f"{token.full:.0f}s"
-        body = token.vault.auth.token.renew_self(increment=increment)
+        # A request that hangs must leave time for another one before the token ends (T6).
+        timeout = min(self._timeout, token.expires.left(self._clock) / 2)
+        vault = self._connect(token=token.vault.token, timeout=timeout)
+        body = vault.auth.token.renew_self(increment=increment)
         renewed = self._granted(token.vault, token.generation, asked, checked(body, "auth", dict), full=token.full)
         if self._replace(token, renewed):
             self._announcer.post(TokenRenewed(renewed.granted, last=not renewed.can_be_prolonged))
@@ -323,7 +341,7 @@ class VaultClient:
         However long the back-off has grown, there is another try in what is left of the token's life.
         """
         failures = token.failures + 1
-        pause = max(backoff(failures, self._token_settings.backoff_max), getattr(error, "retry_after", 0.0))
+        pause = backoff(failures, self._token_settings.backoff_max, error.retry_after)
         pause = min(pause, token.expires.left(self._clock) / 2)
         self._replace(token, replace(token, failures=failures, next_step=Moment.now(self._clock).after(pause)))
         self._announcer.post(RenewalFailed(copy.copy(error), token.expires.left(self._clock), pause))
@@ -399,7 +417,7 @@ class VaultClient:
             if not closed:
                 self._generation = token.generation
                 self._tell_engines(token.generation, token.expires)
-                self._token = token
+                self._draining, self._token = self._token, token
         if closed:
             self._revoke(token)
             raise ClientClosed("the client was closed while it logged in")
@@ -424,7 +442,7 @@ class VaultClient:
         self._announcer.post(TokenLost(reason))
 
     def _tell_engines(self, generation: int, ends: Moment) -> None:
-        for engine in self.engines:
+        for engine in self.engines.values():
             engine.token_changed(generation, ends)
 
     @contextmanager
@@ -448,21 +466,24 @@ class VaultClient:
             if self._closed:
                 return
             self._closed = True
-            token, self._token, self._credentials = self._token, None, None
-        for engine in self.engines:
+            token, draining = self._token, self._draining
+            self._token = self._draining = self._credentials = None
+        for engine in self.engines.values():
             engine.clear()
-        if token is not None and not token.expires.has_come(self._clock):
-            self._revoke(token)
+        alive = [each for each in (token, draining) if each is not None and not each.expires.has_come(self._clock)]
+        if alive:
+            self._revoke(*alive)
         self._session.close()
         self._announcer.deliver()
 
-    def _revoke(self, token: Token) -> None:
-        """Revoke a token, waiting no longer than REVOKE_SECONDS, whatever the network does (X1)."""
+    def _revoke(self, *tokens: Token) -> None:
+        """Revoke tokens, waiting no longer than REVOKE_SECONDS, whatever the network does (X1)."""
         outcome: SimpleQueue[VaultError | None] = SimpleQueue()
 
         def revoke() -> None:
             try:
-                token.vault.auth.token.revoke_self()
+                for token in tokens:
+                    token.vault.auth.token.revoke_self()
                 outcome.put(None)
             except VaultError as error:
                 outcome.put(error)
@@ -472,7 +493,7 @@ class VaultClient:
             error = outcome.get(timeout=REVOKE_SECONDS)
         except Empty:
             error = VaultTimeout(f"Vault did not answer within {REVOKE_SECONDS:g} s")
-        self._announcer.post(TokenRevoked(copy.copy(error), token.expires.left(self._clock)))
+        self._announcer.post(TokenRevoked(copy.copy(error), tokens[0].expires.left(self._clock)))
 
     def __enter__(self) -> VaultClient:
         return self

@@ -28,6 +28,9 @@ from collections.abc import Sequence
 class VaultError(Exception):
     """The root: whatever this program knows how to report about Vault."""
 
+    retry_after: float = 0.0
+    """Seconds of peace that the server asked for."""
+
 
 class ConfigurationError(VaultError):
     """The settings are wrong; `problems` lists everything that is, one line each (exit status 2)."""
@@ -61,9 +64,7 @@ class SecretDeleted(SecretNotFound):
 
 
 class VaultUnavailable(VaultError):
-    """Vault gave no answer for now; `retry_after` is the pause in seconds that it asked for, or 0."""
-
-    retry_after: float = 0.0
+    """Vault gave no answer for now."""
 
 
 class VaultUnreachable(VaultUnavailable):
@@ -71,7 +72,7 @@ class VaultUnreachable(VaultUnavailable):
 
 
 class VaultTimeout(VaultUnavailable):
-    """Connected, but no complete answer within [http] timeout."""
+    """No complete answer within [http] timeout."""
 
 
 class VaultSealed(VaultUnavailable):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from shield import log_unexpected, shielded
 from vault_secret import Secret
-from worker import log_unexpected, shielded
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class StaleServed(Event):
 
 
 @dataclass(frozen=True)
-class VersionQueryForbidden(Event):
-    """No policy allows the metadata of this KV secret; from now on its data is read each time (K2)."""
+class NoVersionQuery(Event):
+    """The version of a KV secret cannot be asked for; from now on its values are read each time (K2)."""
 
     error: Exception
 

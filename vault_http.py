@@ -62,15 +62,21 @@ class BriefRetry(urllib3.Retry):
         return random.uniform(*RETRY_PAUSE_SECONDS)
 
     def increment(self, *args: Any, **kwargs: Any) -> BriefRetry:
-        response = kwargs.get("response")
-        if response is not None and retry_after_of(response.headers) > max(RETRY_PAUSE_SECONDS):
-            # With raise_on_status=False this means: no more tries, the response as it is.
-            raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", None)
-        return super().increment(*args, **kwargs)
+        response, error = kwargs.get("response"), kwargs.get("error")
+        too_long = response is not None and retry_after_of(response.headers) > max(RETRY_PAUSE_SECONDS)
+        # Not isinstance: a refused connection, which is tried again, is a subclass of this time-out, which is not.
+        timed_out = type(error) is urllib3.exceptions.ConnectTimeoutError
+        if too_long or timed_out:
+            # No more tries. With raise_on_status=False a response is returned as it is.
+            raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", error)
+        retry = super().increment(*args, **kwargs)
+        if response is not None:
+            response.close()  # or urllib3 would read the rest of it, however long, to use the connection again
+        return retry
 
 
 def retry_after_of(headers: Any) -> float:
-    """The seconds that a Retry-After header asks for; 0 without one, or with one that is no number."""
+    """The seconds that a Retry-After header asks for; 0 without one, or with a date, which Vault never sends."""
     value = headers.get("Retry-After", "").strip()
     return float(value) if value.isdecimal() and len(value) < 6 else 0.0
 
@@ -83,9 +89,10 @@ class BoundedHTTPAdapter(HTTPAdapter):
         self._limit = limit
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        deadline = time.monotonic() + kwargs["timeout"]
+        kwargs["timeout"] = urllib3.Timeout(total=kwargs["timeout"])  # for connecting and waiting together
         kwargs["stream"] = True  # or requests would read the whole body, whatever its length
         response = super().send(request, *args, **kwargs)
-        deadline = time.monotonic() + kwargs["timeout"]
         try:
             body = b"".join(self._chunks(response.raw, deadline))
         except urllib3.exceptions.ReadTimeoutError as error:
@@ -123,6 +130,7 @@ def new_session(url: str, *, verify: str | bool, max_response_size: int) -> requ
         status_forcelist=RETRY_STATUSES,
         allowed_methods=None,
         raise_on_status=False,
+        respect_retry_after_header=False,  # `increment` sees to it
     )
     session = requests.Session()
     session.verify = verify  # given a session, hvac goes by this rather than by its own parameter
@@ -183,7 +191,7 @@ def status_error(response: requests.Response, method: str, path: str) -> VaultEr
         return _unavailable(response, path, []) if status in RETRY_STATUSES else unexpected
     errors = body.get("errors")
     texts = [text for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
-    if status == 404:
+    if status == 404 and (isinstance(errors, list) or "data" in body):
         return _missing(body, path)
     if not isinstance(errors, list) and status < 500:
         return UnexpectedResponse(f"{path} was answered with status {status}, but not in the way that Vault does")
@@ -208,8 +216,8 @@ def _missing(body: dict[str, Any], path: str) -> SecretNotFound:
 def _unavailable(response: requests.Response, path: str, texts: Sequence[str]) -> VaultUnavailable:
     status = response.status_code
     kind = UNAVAILABLE_STATUSES.get(status, VaultUnavailable)
-    if kind is VaultSealed and any("standby" in text for text in texts):
-        kind = VaultStandby
+    if status >= 500 and any("standby" in text or "not active" in text for text in texts):
+        kind = VaultStandby  # 500: "local node not active but active cluster node not found"
     elif status == 503 and not any("sealed" in text for text in texts):
         kind = VaultUnavailable  # a load balancer without a healthy node answers 503 too
     error = kind(f"{path} was answered with status {status}{_quoted(texts)}")

@@ -6,32 +6,13 @@ Each worker has a `schedule.Scheduler` of its own. `schedule` reckons in local w
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
 import schedule
 
-log = logging.getLogger(__name__)
-
-
-def shielded(action: Callable[[], object], on_error: Callable[[Exception], object]) -> None:
-    """Run `action`; hand any error to `on_error` instead of letting it end the thread.
-
-    The program's one broad `except` stands here, for the workers and for the listeners of events.
-    """
-    try:
-        action()
-    except Exception as error:  # noqa: BLE001
-        on_error(error)
-
-
-def log_unexpected(who: str, error: Exception) -> None:
-    """Log where an error that nobody planned for arose; not its text, which might quote a secret (P1)."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s: unexpected %s\n%s", who, type(error).__name__, where)
+from shield import shielded
 
 
 class Worker:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from devserver.openbao import OpenBao, bao_folder
+from devserver.openbao import HOST, OpenBao, bao_folder
 from devserver.postgres import PORT as POSTGRES_PORT
 from devserver.postgres import SUPERUSER, Postgres
 from devserver.process import DevServerError
@@ -97,7 +97,15 @@ class DevServer:
     def environment(self) -> dict[str, str]:
         """The environment of a program that is to work with both servers, and does not administer them."""
         database = {"PGHOST": self.postgres.host, "PGPORT": str(POSTGRES_PORT), "PGDATABASE": "postgres"}
-        return {**without_vault(os.environ), "VAULT_ADDR": self.openbao.url, **self.application, **database}
+        past_proxies = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]))
+        return {
+            **without_vault(os.environ),
+            "VAULT_ADDR": self.openbao.url,
+            **self.application,
+            **database,
+            "NO_PROXY": past_proxies,
+            "no_proxy": past_proxies,
+        }
 
 
 def temporary_folder() -> str:

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from devserver import DevServer, DevServerError
 
 PORT = 8200
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl+C, kill, and a terminal that is closed."""
+SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl+C, Ctrl+\\, kill, and a terminal that is closed."""
 
 
 class Interrupted(Exception):
@@ -84,7 +84,7 @@ def main() -> int:
             print(how_to_use(server), flush=True)
             signals.wait()
     except Interrupted:
-        pass
+        return 128 + (signals.received or 0)
     except (DevServerError, OSError) as error:
         say(str(error))
         return 1

@@ -80,6 +80,7 @@ class FakeVault(BaseAdapter):
     latency: float = 0.0
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
     logins: int = 0
     leases: int = 0
     dead: set[str] = field(default_factory=set)
@@ -110,11 +111,12 @@ class FakeVault(BaseAdapter):
 
     # ── As requests sees it ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         path = str(request.path_url).removeprefix("/v1/").partition("?")[0]
         what, token = f"{request.method} {path}", str(request.headers.get("X-Vault-Token", ""))
         self.asked.append(what)
         self.tokens.append(token)
+        self.timeouts.append(options["timeout"])
         self.clock.pass_time(self.latency)
         response = requests.Response()
         response.request, response.url = request, str(request.url)

@@ -112,12 +112,16 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
-def endless(handler: BaseHTTPRequestHandler) -> None:
+def endless(status: int) -> Answer:
     """A body without end."""
-    start(handler, 200, {"Content-Type": "application/json"})
-    handler.close_connection = True
-    try:
-        while True:
-            handler.wfile.write(b"x" * 65536)
-    except OSError:
-        return
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        start(handler, status, {"Content-Type": "application/json"})
+        handler.close_connection = True
+        try:
+            while True:
+                handler.wfile.write(b"x" * 65536)
+        except OSError:
+            return
+
+    return answer

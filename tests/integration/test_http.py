@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -66,6 +67,12 @@ class TestC2:
         assert len(server.requests) == 3
         assert time.monotonic() - started < 5
 
+    def test_c2_refused_connection_is_retried(self, client_of: ClientOf, caplog: pytest.LogCaptureFixture) -> None:
+        """Nothing was sent, so nothing can happen twice; urllib3 says that it tried again."""
+        with pytest.raises(VaultUnreachable):
+            client_of("http://127.0.0.1:1").login()
+        assert caplog.text.count("Retrying (") == 2
+
     @pytest.mark.parametrize(("status", "error"), [(400, LoginRefused), (403, LoginRefused), (405, LoginRefused)])
     def test_c2_refusals_are_not_retried(self, client_of: ClientOf, status: int, error: type[VaultError]) -> None:
         """A no is a no."""
@@ -91,6 +98,12 @@ class TestC2:
             client.login()
         assert len(server.requests) == 1
 
+    @pytest.mark.parametrize("value", ["Wed, 25 Nov 2037 07:28:00 GMT", "9" * 5000, "-1", "soon"])
+    def test_c2_odd_retry_after_does_not_hang(self, client_of: ClientOf, value: str) -> None:
+        """A date, a huge number, nonsense: none of them makes urllib3 sleep."""
+        server = ScriptedServer(respond(429, Retry_After=value), respond(200, AUTH))
+        assert client_of(server).login().generation == 1
+
     def test_c2_sent_request_is_not_repeated(self, client_of: ClientOf) -> None:
         """When the connection breaks after the request, Vault may have acted on it: a second lease would be lost."""
         server = ScriptedServer(hang_up)
@@ -111,7 +124,27 @@ class TestH1:
             client.login()
         assert time.monotonic() - started < 10
 
-    @pytest.mark.parametrize("answer", [endless, respond(200, b"x" * 5000), respond(200, {"x": "y" * 4096})])
+    def test_h1_connecting_has_the_same_timeout(self, client_of: ClientOf) -> None:
+        """A server that takes no connections is not tried three times."""
+        with socket.socket() as full, ExitStack() as stack:
+            full.bind((HOST, 0))
+            full.listen(0)
+            for _ in range(3):  # fills the queue: whoever comes now hears nothing
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            client = client_of(f"http://{HOST}:{full.getsockname()[1]}", HTTP_TIMEOUT="1")
+            started = time.monotonic()
+            with pytest.raises(VaultTimeout):
+                client.login()
+            assert time.monotonic() - started < 2.5
+
+    def test_h1_endless_error_is_not_read_to_its_end(self, client_of: ClientOf) -> None:
+        """Before a retry the rest of an error is thrown away unread, however long it is."""
+        server = ScriptedServer(endless(503), respond(200, AUTH))
+        assert client_of(server).login().generation == 1
+
+    @pytest.mark.parametrize("answer", [endless(200), respond(200, b"x" * 5000), respond(200, {"x": "y" * 4096})])
     def test_h1_response_has_a_limit(self, client_of: ClientOf, answer: Answer) -> None:
         """It is read no further than the limit, so that even an endless one ends."""
         with pytest.raises(ResponseTooLarge, match="max_response_size"):
@@ -136,6 +169,8 @@ class TestH1:
         (respond(472), VaultStandby),
         (respond(473), VaultStandby),
         (respond(503, {"errors": ["node is in standby mode"]}), VaultStandby),
+        (respond(500, {"errors": ["local node not active but active cluster node not found"]}), VaultStandby),
+        (respond(404, {"message": "no Route matched with those values"}), UnexpectedResponse),
         (respond(503, b"<html>no healthy upstream"), VaultUnavailable),
         (respond(200, b"<html>welcome"), UnexpectedResponse),
         (respond(403, b"<html>blocked by the proxy"), UnexpectedResponse),

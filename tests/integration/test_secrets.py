@@ -16,7 +16,7 @@ from tests.backends import Backend
 from tests.integration.conftest import Events, eventually, is_refused, put
 from vault_client import VaultClient
 from vault_errors import LoginRefused, ResponseTooLarge, SecretDeleted, SecretNotFound, VaultError
-from vault_events import SecretChanged, VersionQueryForbidden
+from vault_events import NoVersionQuery, SecretChanged
 
 KV = "my-vault-app-kv"
 
@@ -87,7 +87,7 @@ class TestKv:
             assert backend.audit.count(since) == {f"{KV}/data/{secret}": 1}
         finally:
             root.sys.create_or_update_policy("my-vault-app", policy)
-        assert len(events.of(VersionQueryForbidden)) == 1
+        assert len(events.of(NoVersionQuery)) == 1
 
     def test_c1_fifty_threads_ask_once(self, client: VaultClient, backend: Backend, secret: str) -> None:
         """By the server's own log: one login, one read."""

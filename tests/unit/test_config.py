@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config_loader import DEFAULT_PATH, ENGINES, SECTIONS, VaultConfig, variable
+from config_loader import DEFAULT_PATH, ENGINE_SECTIONS, SECTIONS, VaultConfig, variable
 from vault_errors import ConfigurationError
 
 SECRET = "475a6500-f9f8-fdd4-ec30-54fadcad926e"
@@ -148,7 +148,7 @@ class TestProblems:
             ("entity = shop\n" + MINIMUM, "line 1: text before the first [section]"),
             (MINIMUM + "no equals sign\n", "line 5: neither [section] nor key = value"),
             (
-                MINIMUM + "".join(f"[{engine}]\nenabled = no\n" for engine in ENGINES),
+                MINIMUM + "".join(f"[{engine}]\nenabled = no\n" for engine in ENGINE_SECTIONS),
                 "nothing to do: set enabled = true in one of [kv_secret], [database_dynamic], [database_static]",
             ),
         ],

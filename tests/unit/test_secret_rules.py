@@ -26,13 +26,14 @@ from tests.unit.test_token_rules import raising
 from vault_client import VaultClient
 from vault_errors import (
     ClientClosed,
+    ResponseTooLarge,
     SecretDeleted,
     SecretNotFound,
     UnexpectedResponse,
     VaultTimeout,
     VaultUnavailable,
 )
-from vault_events import Announcer, Event, SecretChanged, StaleServed, VersionQueryForbidden
+from vault_events import Announcer, Event, NoVersionQuery, SecretChanged, StaleServed
 from vault_http import checked
 from vault_secret import Secret
 
@@ -101,10 +102,30 @@ class TestK2:
             client.get_kv_secret("database")
             clock.pass_time(5)
         assert (vault.count()[KV_METADATA], vault.count()[KV_DATA]) == (1, 4)
-        assert [type(event) for event in events].count(VersionQueryForbidden) == 1
+        assert [type(event) for event in events].count(NoVersionQuery) == 1
+
+    def test_k2_metadata_too_large_to_read(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Dozens of kept versions make the metadata longer than a response may be: the same way out."""
+        client.get_kv_secret("database")
+        vault.instead[KV_METADATA] = raising(ResponseTooLarge("too long"))
+        vault.version = 2
+        clock.pass_time(5)
+        assert client.get_kv_secret("database").version == 2
+        assert any(isinstance(event, NoVersionQuery) for event in events)
 
 
 class TestK3:
+    def test_k3_metadata_without_versions(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Written by `kv metadata put` after a deletion: there are metadata, and no value."""
+        client.get_kv_secret("database")
+        vault.instead[KV_METADATA] = lambda: {"data": {"current_version": 0, "versions": {}}}
+        vault.instead[KV_DATA] = raising(Refusal(404))
+        clock.pass_time(5)
+        with pytest.raises(SecretNotFound):
+            client.get_kv_secret("database")
+
     @pytest.mark.parametrize("fate", ["deleted", "destroyed"])
     def test_k3_gone_version_is_an_error(
         self, client: VaultClient, vault: FakeVault, clock: FakeClock, fate: str
@@ -158,6 +179,16 @@ class TestK4:
         client.get_kv_secret("database")
         vault.go_down()
         clock.pass_time(3600)
+        with pytest.raises(VaultUnavailable):
+            client.get_kv_secret("database")
+
+    def test_k4_no_staleness_at_all(self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock) -> None:
+        """max_stale = 0: the value lives for one refresh interval, and no longer."""
+        client = make_client(KV_SECRET_MAX_STALE="0")
+        vault.latency = 0.1
+        client.get_kv_secret("database")
+        vault.go_down()
+        clock.pass_time(5)
         with pytest.raises(VaultUnavailable):
             client.get_kv_secret("database")
 
@@ -240,6 +271,44 @@ class TestD2:
             clock.set_wall_clock(by=1)
         with pytest.raises(VaultUnavailable):
             client.get_database_dynamic_secret("db-demo-dynamic")
+
+    @pytest.mark.parametrize("retry_after", ["0", "200"])
+    def test_d2_backoff_serves_nothing_expired(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, retry_after: str
+    ) -> None:
+        """A back-off that is longer than the lease does not prolong it."""
+        vault.token_ttl = 0
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.instead[DYNAMIC] = raising(Refusal(503, "sealed", headers={"Retry-After": retry_after}))
+        for seconds in (51, 8.9):
+            clock.pass_time(seconds)
+            assert client.get_database_dynamic_secret("db-demo-dynamic").stale
+        clock.pass_time(0.1)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+    def test_d2_lease_dies_on_the_way(self, client: VaultClient, vault: FakeVault) -> None:
+        """The token is lost while the lease is being issued: what comes back is dead and not handed out."""
+
+        def lose_the_token() -> Any:
+            client._lose(client._token, "revoked meanwhile")
+            return vault._dynamic()
+
+        client.login()
+        vault.instead[DYNAMIC] = lose_the_token
+        with pytest.raises(VaultTimeout):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+
+    def test_d2_long_token_serves_many_leases(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """A batch token of an hour is replaced at 4/5, not before each lease of a minute."""
+        vault.renewable, vault.token_ttl = False, 3600
+        client = make_client()
+        for _ in range(2800):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+            clock.pass_time(1)
+        assert vault.logins == 1
 
     def test_d2_slow_answer_may_be_dead_on_arrival(self, client: VaultClient, vault: FakeVault) -> None:
         """A lease is counted from before the request; one that ended on the way is an error."""

@@ -202,6 +202,15 @@ class TestT6:
         assert vault.logins == 1
         assert isinstance(events[-1], RenewalFailed)
 
+    def test_t6_hanging_renewal_leaves_time_for_another(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """With 12 s left, a renewal may take 6 of them, not the 30 of [http] timeout."""
+        client.login()
+        clock.pass_time(48)
+        client.keep_token_alive()
+        assert vault.timeouts[-1] == 6
+
 
 class TestT7:
     @pytest.mark.parametrize("status", [400, 403])
@@ -251,6 +260,29 @@ class TestT7:
         """1, 2, 4, … seconds, at most half of it taken away, never above the cap."""
         assert all(2 ** (n - 1) / 2 <= backoff(n, 30) <= 2 ** (n - 1) for n in range(1, 6))
         assert all(15 <= backoff(n, 30) <= 30 for n in (6, 50, 5000))
+
+    @pytest.mark.parametrize("lookup", [Refusal(503, "sealed"), Refusal(400, "bad"), Refusal(500, "oops")])
+    def test_t7_refused_renewal_never_spins(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, lookup: Refusal
+    ) -> None:
+        """Refused, and no word on whether the token is good: tried again with a pause, not at every look."""
+        client.login()
+        vault.instead[RENEW] = raising(refuse(403, "permission denied"))
+        vault.instead[LOOKUP] = raising(lookup)
+        clock.pass_time(48)
+        for _ in range(60):
+            client.keep_token_alive()
+            clock.pass_time(0.1)
+        assert vault.count()[RENEW] <= 6
+
+    def test_t7_absurd_retry_after_has_a_limit(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """One bad header does not stop the program for a day."""
+        vault.instead[LOGIN] = raising(Refusal(429, "slow down", headers={"Retry-After": "86400"}))
+        client.keep_token_alive()
+        vault.come_back()
+        clock.pass_time(300)
+        client.keep_token_alive()
+        assert client.logged_in
 
 
 class TestT8:
@@ -330,6 +362,17 @@ class TestT9:
         with pytest.raises(VaultSealed):
             client.get_kv_secret("database")
         assert client.logged_in
+
+
+def test_x1_close_revokes_what_drains(client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+    """The token before, too, if it is still alive: nobody drains any more."""
+    client.login()
+    client.login()
+    client.close()
+    assert [token for what, token in zip(vault.asked, vault.tokens, strict=True) if what == REVOKE] == [
+        TOKEN + "2",
+        TOKEN + "1",
+    ]
 
 
 def test_x1_close_revokes_and_forgets(client: VaultClient, vault: FakeVault) -> None:

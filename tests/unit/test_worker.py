@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker import Worker, log_unexpected
+from shield import log_unexpected
+from worker import Worker
 
 INTERVAL = 0.2
 
