@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import singledispatchmethod
+from queue import SimpleQueue
 from typing import Any, TextIO
 
 from colorama import Fore, Style
@@ -39,7 +40,10 @@ from vault_http import printable
 from vault_secret import Secret
 
 MASK = "********"
+BANNER = "🚀 Starting Vault Python Client Application"
 PATIENCE_SECONDS = 0.5
+MOST_WAITING = 1000
+"""How many events may wait for a terminal that is stopped; what comes then is not shown."""
 
 TITLES = {
     "kv_secret": "KV",
@@ -69,41 +73,48 @@ def wants_colour(stream: TextIO) -> bool:
 
 
 class Console:
-    """A listener that writes every event to a stream, in words."""
+    """A listener that puts every event into words, and a thread that writes them.
+
+    Whoever announces never waits for the terminal: one that is stopped with Ctrl+S stops no renewal.
+    """
 
     def __init__(self, config: VaultConfig, stream: TextIO, *, colour: bool) -> None:
         self._config = config
         self._stream = stream
         self._colour = colour
-        self._lock = threading.Lock()
-        self._last = "nothing"
         self._version = "unknown"
         self.on_closed: Callable[[], object] = lambda: None
         """Called when nobody reads the stream any more."""
+        self._texts: SimpleQueue[str | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="console", daemon=True)
+        self._writer.start()
 
     def __call__(self, event: Event) -> None:
-        self.write(self._text(event))
+        text = self._text(event)
+        if text and self._texts.qsize() < MOST_WAITING:
+            self._texts.put(text)
 
     def banner(self) -> None:
-        self.write(self._paint(Style.BRIGHT, "🚀 Starting Vault Python Client Application"))
-        self._last = "nothing"  # the login belongs right below
+        self._texts.put(self._paint(Style.BRIGHT, BANNER))
 
-    def write(self, text: str) -> None:
-        """Write one event, unless it has no text. A block of several lines stands apart from what surrounds it."""
-        if not text:
-            return
-        if not self._lock.acquire(timeout=PATIENCE_SECONDS):
-            return  # somebody has stopped the terminal with Ctrl+S: what is said meanwhile is lost, but nobody hangs
-        try:
-            kind = "block" if "\n" in text else "line"
-            apart = self._last == "block" or (self._last, kind) == ("line", "block")
-            self._last = kind
-            self._stream.write("\n" * apart + text + "\n")
-            self._stream.flush()
-        except BrokenPipeError:
-            self.on_closed()
-        finally:
-            self._lock.release()
+    def close(self) -> bool:
+        """Write what is still waiting; False if the stream does not take it."""
+        self._texts.put(None)
+        self._writer.join(PATIENCE_SECONDS)
+        return not self._writer.is_alive()
+
+    def _write(self) -> None:
+        """Write one event after the other; a block of several lines stands apart from what surrounds it."""
+        previous: str | None = None
+        while (text := self._texts.get()) is not None:
+            apart = previous is not None and BANNER not in previous and "\n" in previous + text
+            previous = text
+            try:
+                self._stream.write("\n" * apart + text + "\n")
+                self._stream.flush()
+            except OSError:  # a closed pipe, a terminal that is gone, a full disk
+                self.on_closed()
+                return
 
     # ── The server and the token ─────────────────────────────────────────────────────────────────────────────────────
 

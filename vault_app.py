@@ -82,8 +82,6 @@ class VaultApplication:
         self._first_turns = {worker.name: threading.Event() for worker in self._engines}
         self._checked_health = False
         self._status = OK
-        self.stuck = False
-        """After `run`: whether a thread did not end."""
 
     # ── Running and stopping ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,7 +105,6 @@ class VaultApplication:
         deadline = time.monotonic() + JOIN_SECONDS
         for worker in (self._token_watcher, *self._engines):
             if not worker.join(deadline - time.monotonic()):
-                self.stuck = True
                 self._announcer.announce(WorkerStuck(worker.name))
         self.client.close()
 
@@ -211,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_on_signals(application)
     console.banner()
     status = application.run()
-    if application.stuck:
-        os._exit(status)  # the usual end waits for the lock of stdout, which a stuck thread may hold
+    if not console.close():
+        os._exit(status)  # the usual end would wait for a stdout that takes nothing
     return status
 
 

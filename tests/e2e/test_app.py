@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import signal
+import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
-from tests.integration.conftest import put
+from tests.integration.conftest import eventually, put
 from tests.servers import ScriptedServer, respond
 
 EXAMPLE = r"""
@@ -119,6 +123,37 @@ class TestOutput:
         assert program.wait() == 0
         assert program.err == ""
         assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+    def test_terminal_without_emoji(self, app: Run) -> None:
+        """What the terminal cannot show becomes a question mark; the program runs."""
+        status, program = once(app, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+        assert status == 0
+        assert "? KV secret fetch successful" in program.out
+
+    def test_x1_stopped_terminal_cannot_hold_it_up(self, backend: Backend) -> None:
+        """Ctrl+S, or a paused pager: nobody reads, yet SIGTERM revokes the token and ends the program."""
+        since = backend.audit.position()
+        environment = {**os.environ, **backend.application, **FAST, "KV_SECRET_REFRESH_INTERVAL": "0.1"}
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # full after a few blocks
+        command = [sys.executable, "vault_app.py"]
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=writer, stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: is_full(writer))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+            process.wait()
+            os.close(reader)
+            os.close(writer)
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+
+def is_full(pipe: int) -> bool:
+    """Whether a block more would not fit into the pipe."""
+    waiting = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(waiting, sys.byteorder) > 4096 - 100
 
 
 class TestOnce:

@@ -52,7 +52,7 @@ def assert_nothing_is_left(program: Program) -> None:
 
 def test_status_of_the_command_is_passed_on(devserver: Run) -> None:
     """And the command finds what it needs in its environment, but no root token."""
-    script = 'test -n "$VAULT_URL$VAULT_SECRET_ID" && test -z "$VAULT_TOKEN" && exit 7'
+    script = 'test -n "$VAULT_URL" && test -n "$VAULT_SECRET_ID" && test -z "$VAULT_TOKEN" && exit 7'
     program = devserver("--", "bash", "-c", script)
     assert program.wait() == 7
     assert_nothing_is_left(program)
@@ -73,7 +73,7 @@ def test_signal_during_the_start(devserver: Run) -> None:
     """At the worst moment: nothing is left of what was being started."""
     program = devserver("--", "true")
     program.wait_for("starting")
-    program.stop(signal.SIGINT)
+    assert program.stop(signal.SIGINT)[0] == 128 + signal.SIGINT  # the command did not run, and nobody shall think so
     assert_nothing_is_left(program)
 
 
@@ -86,6 +86,14 @@ def test_server_shows_the_way_in(devserver: Run) -> None:
     assert f"Root token: {exports['VAULT_TOKEN']}" in program.out
     assert f"{exports['VAULT_ADDR']}/ui/" in program.out
     assert program.stop(signal.SIGINT)[0] == 0
+    assert_nothing_is_left(program)
+
+
+def test_proxy_is_for_the_world_outside(devserver: Run) -> None:
+    """Behind a proxy, the application still reaches the server on loopback."""
+    command = (sys.executable, PROJECT / "vault_app.py", "--once")
+    program = devserver("--", *command, HTTP_PROXY="http://127.0.0.1:1", http_proxy="http://127.0.0.1:1")
+    assert program.wait() == 0
     assert_nothing_is_left(program)
 
 

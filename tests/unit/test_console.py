@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import vault_events
 from config_loader import VaultConfig
-from console import MASK, Console, seconds, wants_colour
+from console import MASK, MOST_WAITING, Console, seconds, wants_colour
 from lifetime import Moment
 from tests.fakes import PASSWORD, SECRET_ID, FakeClock
 from vault_errors import VaultUnreachable
@@ -33,11 +34,17 @@ def console(show: bool = False, colour: bool = False) -> tuple[Console, io.Strin
     return Console(VaultConfig.load(environ=environ), stream, colour=colour), stream
 
 
+def written(show: Console, stream: io.StringIO) -> str:
+    """All that it wrote in the end."""
+    assert show.close()
+    return stream.getvalue()
+
+
 def test_block_of_a_lease() -> None:
     """Heading, outcome and values, the username first; a TTL is rounded up as it counts down."""
     show, stream = console(show=True)
     show(SecretRead(LEASE, fetched=True))
-    assert stream.getvalue() == (
+    assert written(show, stream) == (
         "=== Database Dynamic Secret Refresh ===\n"
         "✅ Database Dynamic secret fetch successful (TTL: 48s)\n"
         "🗄️ Database Dynamic Secret (TTL: 48s):\n"
@@ -58,7 +65,7 @@ def test_outcome_is_true(secret: Secret, fetched: bool, expected: str) -> None:
     """It says whether the value was fetched, confirmed, cached or stale."""
     show, stream = console()
     show(SecretRead(secret, fetched=fetched))
-    assert expected in stream.getvalue()
+    assert expected in written(show, stream)
 
 
 def test_p1_masks_betray_nothing() -> None:
@@ -66,8 +73,8 @@ def test_p1_masks_betray_nothing() -> None:
     show, stream = console()
     show(SecretRead(KV, fetched=True))
     show(SecretRead(LEASE, fetched=True))
-    assert PASSWORD not in stream.getvalue()
-    assert stream.getvalue().count(MASK) == 3
+    assert PASSWORD not in written(show, stream)
+    assert written(show, stream).count(MASK) == 3
 
 
 @pytest.mark.parametrize("kind", [kind for kind in vars(vault_events).values() if kind in Event.__subclasses__()])
@@ -82,14 +89,14 @@ def test_news_is_one_line(event: Event) -> None:
     """What happens between the blocks takes one line each."""
     show, stream = console()
     show(event)
-    assert stream.getvalue().count("\n") == 1
+    assert written(show, stream).count("\n") == 1
 
 
 def test_change_names_both_versions() -> None:
     """A new KV version says which it replaces."""
     show, stream = console()
     show(SecretChanged(dataclasses.replace(KV, version=4), KV))
-    assert "version 3 → 4" in stream.getvalue()
+    assert "version 3 → 4" in written(show, stream)
 
 
 def test_blocks_are_never_garbled() -> None:
@@ -99,6 +106,7 @@ def test_blocks_are_never_garbled() -> None:
     stream.write = lambda text: writes.append(text) or len(text)  # type: ignore[method-assign,func-returns-value]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda _: show(SecretRead(KV, fetched=True)), range(200)))
+    assert show.close()
     assert len(writes) == 200
     assert len({text.strip() for text in writes}) == 1
 
@@ -110,7 +118,20 @@ def test_closed_stream_is_told() -> None:
     told: list[bool] = []
     show.on_closed = lambda: told.append(True)
     show(TokenRenewed(60, last=False))
+    assert show.close()
     assert told
+
+
+def test_stopped_terminal_stops_nobody() -> None:
+    """Whoever announces goes on at once; what waits is bounded; closing says that it was not all written."""
+    show, stream = console()
+    released = threading.Event()
+    stream.write = lambda _: released.wait(20) and 0  # type: ignore[method-assign]
+    for _ in range(2 * MOST_WAITING):
+        show(TokenRenewed(60, last=False))
+    assert show._texts.qsize() <= MOST_WAITING
+    assert not show.close()
+    released.set()
 
 
 def test_secret_cannot_steer_the_terminal() -> None:
@@ -118,7 +139,7 @@ def test_secret_cannot_steer_the_terminal() -> None:
     show, stream = console(show=True)
     show(SecretRead(dataclasses.replace(KV, data={"k": "\x1b[2J"}), fetched=True))
     show(SecretRead(dataclasses.replace(LEASE, data={"password": "\x1b[2J"}), fetched=True))
-    assert "\x1b" not in stream.getvalue()
+    assert "\x1b" not in written(show, stream)
 
 
 def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
