@@ -173,7 +173,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
     def _fetch_once(self, name: str, flight: SingleFlight) -> Secret:
         """Ask Vault, unless another thread has just done so, with or without success."""
         cached = self._usable(name)
-        if cached is not None and not cached.fresh_until.has_come(self._clock):
+        if cached is not None and (flight.pause() > 0 or not cached.fresh_until.has_come(self._clock)):
             return cached.secret
         flight.check()
         try:

@@ -310,6 +310,15 @@ class TestT8:
         with pytest.raises(VaultUnavailable):
             client.get_database_dynamic_secret("db-demo-dynamic")
 
+    def test_t8_login_during_a_failing_fetch(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Within the back-off of a fetch that failed, the credentials that still work are served, login or not."""
+        old = client.get_database_dynamic_secret("db-demo-dynamic")
+        clock.pass_time(51)
+        vault.instead[DYNAMIC] = raising(refuse(500, "the database is down"))
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        client.login()
+        assert client.get_database_dynamic_secret("db-demo-dynamic").data == old.data
+
     def test_t8_other_secrets_survive_a_login(self, client: VaultClient, vault: FakeVault) -> None:
         """KV values have no lease: nothing is read again for the new token."""
         client.get_kv_secret("database")
