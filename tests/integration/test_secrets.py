@@ -151,9 +151,9 @@ class TestDatabase:
     ) -> None:
         """A role that rotates every 5 s: the new password is there as soon as the old one is no good.
 
-        And at a low price: the server is asked about once a rotation, and once a second while it is under way.
+        And at a low price: however many thousand reads, the server is asked no more than once a second.
         """
-        since = backend.audit.position()
+        since, started = backend.audit.position(), time.monotonic()
         first = client.get_database_static_secret(rotating_role)
         changed = eventually(
             lambda: (got := client.get_database_static_secret(rotating_role)).data != first.data and got
@@ -161,7 +161,8 @@ class TestDatabase:
         assert log_in_to_database(**changed.data) == changed.data["username"]
         assert is_refused(log_in_to_database, first)
         assert events.of(SecretChanged)[-1].previous is not None
-        assert 2 <= backend.audit.count(since)[f"my-vault-app-database/static-creds/{rotating_role}"] <= 5
+        asked = backend.audit.count(since)[f"my-vault-app-database/static-creds/{rotating_role}"]
+        assert 2 <= asked <= 2 + time.monotonic() - started
 
 
 @pytest.fixture
