@@ -55,8 +55,8 @@ ICONS = {"database_dynamic": "🗄️", "database_static": "🔒"}
 PURPOSE = """\
 📖 Example Purpose and Usage Scenarios
 A reference for programs that get their secrets from Vault themselves, through its API.
-A program that needs them at start-up alone reads them once and lives on its cache (try --once).
-One that runs on keeps them current: it asks Vault at intervals, and as seldom as each kind of secret allows."""
+Needed at start-up alone, they are read once and then come from the cache (try --once).
+In a program that runs on they are kept current, at as few requests as each kind allows."""
 
 FEATURES = """\
 🔧 Supported Features:
@@ -169,7 +169,7 @@ class Console:
 
     @_text.register
     def _(self, event: LoginFailed) -> str:
-        return self._warn(f"⏳ Login failed: {event.error}; next try in {seconds(event.retry_in)}")
+        return self._warn(f"⏳ Login failed: {event.error}; no other try for {seconds(event.retry_in)}")
 
     @_text.register
     def _(self, event: TokenRenewed) -> str:

@@ -44,7 +44,7 @@ NO_ANSWER = (VaultUnavailable, UnexpectedResponse, ResponseTooLarge)
 LEASE_SHARE_LEFT = 1 / 5
 ASK_AGAIN_SECONDS = 1.0
 UNKNOWN = math.inf
-"""The length of a lease before the first one was granted."""
+"""The length of a lease before the first one was granted: only a token with most of its life ahead is good for it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +64,10 @@ class Asker(Protocol):
 
 @dataclass
 class Cached:
-    """A secret in the cache. It is never changed, only replaced, so that a reader needs no lock."""
+    """A secret in the cache: fresh until it is due, usable until it expires; neither for longer than its token lives.
+
+    It is never changed, only replaced, so that a reader needs no lock.
+    """
 
     secret: Secret
     due: Moment
@@ -172,7 +175,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
 
     def _fetch_once(self, name: str, flight: SingleFlight) -> Secret:
         """Ask Vault, unless another thread has just done so, with or without success."""
-        cached = self._usable(name)
+        cached = self._usable(name)  # looked up again: it may have come while we waited for our turn
         if cached is not None and (flight.pause() > 0 or not cached.fresh_until.has_come(self._clock)):
             return cached.secret
         flight.check()
@@ -369,14 +372,19 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
             expires=answer.asked.after(ttl),
             clock=self._clock,
         )
-        overdue = cached.secret.expires if cached and self._rotation_is_overdue(cached.secret, secret) else None
-        if overdue or ttl <= 0:
-            soon = Moment.now(self._clock).after(ASK_AGAIN_SECONDS)
-            secret = replace(secret, expires=overdue or secret.expires)
-            return Cached(secret, due=soon, expires=soon, read=answer.asked, generation=answer.generation)
+        if cached is not None and self._rotation_is_overdue(cached.secret, secret):
+            # The new `ttl` is not believed until the password has changed.
+            return self._cached_for_a_moment(replace(secret, expires=cached.secret.expires), answer)
+        if ttl <= 0:
+            return self._cached_for_a_moment(secret, answer)
         due = answer.asked.after(min(self.settings.cache_time, ttl))
         expires = answer.asked.after(ttl)
         return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
+
+    def _cached_for_a_moment(self, secret: Secret, answer: Answer) -> Cached:
+        """The password is about to change: good for now, and to be asked for again soon."""
+        soon = Moment.now(self._clock).after(ASK_AGAIN_SECONDS)
+        return Cached(secret, due=soon, expires=soon, read=answer.asked, generation=answer.generation)
 
     def _rotation_is_overdue(self, old: Secret, new: Secret) -> bool:
         """Whether the password should have changed by now and has not, whatever the new `ttl` says."""

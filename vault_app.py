@@ -6,11 +6,16 @@ Start it with `python vault_app.py`; `--help` shows the options.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # As long as there is nothing to end in order: Ctrl+C ends the program without a traceback of its imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import io
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -48,6 +53,10 @@ OK, FAILED, MISCONFIGURED = 0, 1, 2
 
 JOIN_SECONDS = 2.5
 """How long all threads together may take to end; with the revocation's 2 s the exit stays below 5 s (X1)."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_SIGNAL_SECONDS = 0.2
+"""`timeout` and others signal a process and then its group: what comes so close together is one signal."""
 
 FIRST_TURN_SECONDS = 0.8
 """How long the first block of one secret waits for that of another, so that all come in order."""
@@ -90,6 +99,7 @@ class VaultApplication:
         self._token_watcher.start()
         try:
             ending = self._endings.get()
+            self._stop.set()
             self._announcer.announce(Stopping(ending.reason))
         finally:
             self._shut_down()
@@ -132,19 +142,21 @@ class VaultApplication:
             self._announcer.announce(HealthChecked(**vars(health)))
 
     def _engine_worker(self, engine: SecretEngine[Any]) -> Worker:
-        name = engine.section.replace("_", "-")
+        worker_name = engine.section.replace("_", "-")
         last: Secret | None = None
 
         def read_and_announce() -> None:
             nonlocal last
             secret = engine.get(engine.settings.name)
             if last is None:
-                self._let_those_before_me(name)
+                self._let_those_before_me(worker_name)
+            if self._stop.is_set():
+                return
             self._announcer.announce(SecretRead(secret, fetched=last is None or secret.data is not last.data))
             last = secret
-            self._had_its_turn(name)
+            self._had_its_turn(worker_name)
 
-        return self._worker(name, read_and_announce, lambda: engine.settings.refresh_interval)
+        return self._worker(worker_name, read_and_announce, lambda: engine.settings.refresh_interval)
 
     def _worker(self, name: str, action: Callable[[], None], interval: Callable[[], float]) -> Worker:
         return Worker(
@@ -162,9 +174,10 @@ class VaultApplication:
         self._announcer.announce(TurnFailed(worker, error))
         if isinstance(error, LoginRefused):
             self.stop("Vault refused the login", FAILED)
-            return
-        if self._once:
+        elif self._once:
             self._status = FAILED
+            if worker == self._token_watcher.name:
+                self.stop("without a login there is nothing to read")
         self._had_its_turn(worker)
 
     def _let_those_before_me(self, worker: str) -> None:
@@ -176,12 +189,11 @@ class VaultApplication:
             had_its_turn.wait(max(0.0, deadline - time.monotonic()))
 
     def _had_its_turn(self, worker: str) -> None:
-        """Note a worker's first turn. With `once`, all of them are the end, and so is a login that failed."""
-        if worker in self._first_turns:
-            self._first_turns[worker].set()
-        if self._once and (
-            worker not in self._first_turns or all(turn.is_set() for turn in self._first_turns.values())
-        ):
+        """Note the first turn of a secret. With `once`, the last of them is the end."""
+        if worker not in self._first_turns:
+            return
+        self._first_turns[worker].set()
+        if self._once and all(turn.is_set() for turn in self._first_turns.values()):
             self.stop("every secret was read once" if self._status == OK else "not every secret could be read")
 
 
@@ -208,6 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_on_signals(application)
     console.banner()
     status = application.run()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # all is done: a late one shall not change the exit status
     if not console.close():
         os._exit(status)  # the usual end would wait for a stdout that takes nothing
     return status
@@ -252,15 +266,19 @@ def report(error: ConfigurationError) -> None:
 
 def stop_on_signals(application: VaultApplication) -> None:
     """SIGINT and SIGTERM stop the application; a second one ends the process at once (X1)."""
-    signals = (signal.SIGINT, signal.SIGTERM)
+    first: float | None = None
 
     def stop(number: int, _frame: object) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_DFL)
-        application.stop(f"received {signal.Signals(number).name}")
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            application.stop(f"received {signal.Signals(number).name}")
+        elif time.monotonic() - first > SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
-    for each in signals:
-        signal.signal(each, stop)
+    for number in SIGNALS:
+        signal.signal(number, stop)
 
 
 if __name__ == "__main__":

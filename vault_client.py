@@ -112,9 +112,12 @@ class Token:
         """Whether a renewal would gain anything. `renewable` stays true at max TTL: only the grant shrinks (T4)."""
         return self.renewable and self.granted >= self.full * CLEARLY_LESS
 
-    def outlives(self, lease: float, clock: Clock) -> bool:
-        """Whether a lease of so many seconds would end before the token, or no later than under a new token (D2)."""
-        return self.can_be_prolonged or self.expires.left(clock) >= min(lease, self.full * RENEW_AT_SHARE_OF_TTL)
+    def is_good_for(self, lease: float, clock: Clock) -> bool:
+        """Whether a lease of so many seconds may be issued under it: it outlives it, or a new one hardly would (D2)."""
+        if self.can_be_prolonged:
+            return True
+        left = self.expires.left(clock)
+        return left >= lease or left >= self.full * RENEW_AT_SHARE_OF_TTL
 
 
 class VaultClient:
@@ -158,7 +161,7 @@ class VaultClient:
         """The token before: not used any more, and left to expire (T8)."""
         self._generation = 0
         self._closed = False
-        self._lock = threading.Lock()  # held to change the five above, never during a request
+        self._lock = threading.Lock()  # held to change token, generation and credentials, never during a request
         self._login = SingleFlight(clock)
         self._lookup_allowed = True
         self.engines: dict[str, SecretEngine[Any]] = {
@@ -172,9 +175,9 @@ class VaultClient:
             )
             for kind in ENGINES
         }
-        self._kv, self._dynamic, self._static = (
-            self.engines[kind.section] for kind in (KvEngine, DynamicEngine, StaticEngine)
-        )
+        self._kv = self.engines[KvEngine.section]
+        self._dynamic = self.engines[DynamicEngine.section]
+        self._static = self.engines[StaticEngine.section]
 
     # ── What it offers ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -262,7 +265,7 @@ class VaultClient:
         if token is None or token.expires.has_come(self._clock):
             self._lose(token, "its TTL has run out")
             return self._log_in(instead_of=token)
-        if not token.outlives(lease, self._clock):
+        if not token.is_good_for(lease, self._clock):
             return self._log_in(instead_of=token)
         return token
 
@@ -284,12 +287,11 @@ class VaultClient:
         """
         with self._events():
             token = self._token
-            if token is not None and not token.expires.has_come(self._clock):
-                if token.next_step.has_come(self._clock):
-                    self._prolong(token)
-            elif self._login.pause() == 0:
+            if token is None or token.expires.has_come(self._clock):
                 self._lose(token, "its TTL has run out")
                 self._try_login(instead_of=token)
+            elif token.next_step.has_come(self._clock):
+                self._prolong(token)
 
     def seconds_to_next_look(self) -> float:
         """How long the token watcher may wait: 10 looks in a short token's life, and one when a step is due (T2)."""
@@ -343,11 +345,14 @@ class VaultClient:
         failures = token.failures + 1
         pause = backoff(failures, self._token_settings.backoff_max, error.retry_after)
         pause = min(pause, token.expires.left(self._clock) / 2)
-        self._replace(token, replace(token, failures=failures, next_step=Moment.now(self._clock).after(pause)))
-        self._announcer.post(RenewalFailed(copy.copy(error), token.expires.left(self._clock), pause))
+        later = replace(token, failures=failures, next_step=Moment.now(self._clock).after(pause))
+        if self._replace(token, later):
+            self._announcer.post(RenewalFailed(copy.copy(error), token.expires.left(self._clock), pause))
 
     def _try_login(self, instead_of: Token | None) -> None:
-        """Log in; whatever gets no answer is announced by `_log_in` and tried again later (T7)."""
+        """Log in, unless the last try was a moment ago; what gets no answer is announced by `_log_in` (T7)."""
+        if self._login.pause() > 0:
+            return
         try:
             self._log_in(instead_of)
         except LoginRefused:

@@ -79,7 +79,7 @@ class TokenLost(Event):
 
 @dataclass(frozen=True)
 class SecretChanged(Event):
-    """A secret was read for the first time (`previous` is None), or is no longer what it was."""
+    """A secret is not what it was; `previous` is None if nothing was cached, as at the first read or after an error."""
 
     secret: Secret
     previous: Secret | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -240,17 +241,23 @@ def connection_error(error: requests.RequestException, url: str) -> VaultUnavail
     """The error for a request that got no answer."""
     if isinstance(error, requests.Timeout):
         return VaultTimeout(f"Vault at {url} did not answer in time")
-    if isinstance(error, requests.exceptions.SSLError):
-        return VaultUnreachable(
-            f"no trusted TLS connection to {url}: {_root_cause(error)}; [vault] ca_file names the CA to trust"
-        )
-    return VaultUnreachable(f"cannot reach Vault at {url}: {_root_cause(error)}")
+    cause = _root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint = "[vault] ca_file names the CA to trust"
+        return VaultUnreachable(f"no trusted TLS connection to {url}: {_what_it_says(cause)}; {hint}")
+    if isinstance(cause, ssl.SSLError):
+        return VaultUnreachable(f"no TLS connection to {url}: {_what_it_says(cause)}; is it an http:// address?")
+    return VaultUnreachable(f"cannot reach Vault at {url}: {_what_it_says(cause)}")
 
 
-def _root_cause(error: BaseException) -> str:
-    """What the operating system said, at the end of the chain of libraries that wrapped it."""
+def _root_cause(error: BaseException) -> BaseException:
+    """What the operating system raised, at the end of the chain of libraries that wrapped it."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
+    return error
+
+
+def _what_it_says(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return type(error).__name__
     said = getattr(error, "verify_message", None) or error.strerror or next(iter(error.args), "no reason given")

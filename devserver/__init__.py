@@ -70,6 +70,11 @@ class DevServer:
         self.openbao.wait()
         self.secret_id = self.setup(**self._lifetimes)
 
+    def check(self) -> None:
+        """Raises: DevServerError, if one of the servers has ended by itself."""
+        self.openbao.check()
+        self.postgres.check()
+
     def setup(self, **lifetimes: str) -> str:
         """Run setup-vault.sh, perhaps again and with other TTLs; return the secret_id that it issued."""
         return run_setup(self.folder, {**self.administration, **lifetimes}, self._check)

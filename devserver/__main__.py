@@ -8,8 +8,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from devserver import DevServer, DevServerError
 
@@ -57,9 +58,13 @@ class Signals:
         self._command = None
         return 128 - status if status < 0 else status
 
-    def wait(self) -> None:
-        """Wait for a signal."""
-        self._arrived.get()
+    def wait(self, check: Callable[[], None]) -> None:
+        """Wait for a signal; `check` is called every second and may raise."""
+        while True:
+            with suppress(Empty):
+                self._arrived.get(timeout=1)
+                return
+            check()
 
 
 def main() -> int:
@@ -82,7 +87,7 @@ def main() -> int:
             if options.command:
                 return signals.run(options.command, server.environment)
             print(how_to_use(server), flush=True)
-            signals.wait()
+            signals.wait(server.check)
     except Interrupted:
         return 128 + (signals.received or 0)
     except (DevServerError, OSError) as error:
@@ -103,14 +108,15 @@ def how_to_use(server: DevServer) -> str:
     return "\n".join(
         [
             "",
-            "Paste this into a second terminal:",
+            "Paste this into a second and a third terminal:",
             "",
             *exports,
             f"export PATH={shlex.quote(path)}:$PATH",
             "",
-            "Then, for example:",
+            "Then start the application in one of them, and change things in the other:",
             "  .venv/bin/python vault_app.py --show-secrets",
-            "  bao kv put my-vault-app-kv/database api_key=changed      # and watch the application notice",
+            "  bao kv patch my-vault-app-kv/database api_key=changed    # a new version",
+            "  bao kv delete my-vault-app-kv/database                   # gone; `bao kv undelete -versions=1 …` again",
             "  bao list sys/leases/lookup/my-vault-app-database/creds/db-demo-dynamic",
             "",
             *([f"Web UI: {server.openbao.url}/ui/ (sign in with the token)"] if server.openbao.has_ui() else []),

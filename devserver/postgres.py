@@ -66,6 +66,11 @@ class Postgres:
         if self._process is not None:
             self._process.wait_until(self._accepts, START_SECONDS, self._check)
 
+    def check(self) -> None:
+        """Raises: DevServerError, if the server has ended by itself."""
+        if self._process is not None:
+            self._process.check()
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop()

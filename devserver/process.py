@@ -65,6 +65,11 @@ class Process:
         """Wait for the process to end with status 0. Raises: DevServerError if it does not."""
         self.wait_until(lambda: self._process.poll() == 0, seconds, check)
 
+    def check(self) -> None:
+        """Raises: DevServerError, if the process has ended by itself."""
+        if self._process.poll() is not None:
+            raise self.error(f"ended with status {self._process.returncode}")
+
     def stop(self) -> None:
         """End the process: politely, and after STOP_SECONDS for good."""
         if self._process.poll() is None:

@@ -20,6 +20,7 @@ from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
 from tests.integration.conftest import eventually, put
 from tests.servers import ScriptedServer, respond
+from vault_app import SAME_SIGNAL_SECONDS
 
 EXAMPLE = r"""
 🚀 Starting Vault Python Client Application
@@ -181,6 +182,7 @@ class TestOnce:
         status, program = once(app, VAULT_URL="http://127.0.0.1:1")
         assert status == 1
         assert "cannot reach Vault at http://127.0.0.1:1: Connection refused" in program.out
+        assert program.out.endswith("🛑 Stopping: without a login there is nothing to read\n")
 
     def test_once_with_some_engines_off(self, app: Run, backend: Backend) -> None:
         """A disabled engine is not asked for."""
@@ -225,8 +227,26 @@ class TestExit:
                 time.sleep(0.01)
             program.send(signal.SIGINT)
             program.wait_for("Stopping: received SIGINT")
+            time.sleep(SAME_SIGNAL_SECONDS)
             status, _ = program.stop(signal.SIGINT)
         assert status == -signal.SIGINT
+
+    def test_x1_signal_to_process_and_group_is_one(self, app: Run, backend: Backend) -> None:
+        """`timeout` and some supervisors signal both: that is no second signal, and the token is still revoked."""
+        since = backend.audit.position()
+        program = app()
+        program.wait_for("Database Static secret fetch successful")
+        program.send(signal.SIGTERM)
+        time.sleep(0.01)
+        assert program.stop(signal.SIGTERM)[0] == 0
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+    def test_x1_signal_during_the_imports(self, start: Run, backend: Backend) -> None:
+        """Ctrl+C at the very beginning leaves no traceback."""
+        program = start(sys.executable, "-X", "importtime", "vault_app.py", **backend.application)
+        program.wait_for("argparse")  # the first import of many
+        assert program.stop(signal.SIGINT)[0] == -signal.SIGINT
+        assert "Traceback" not in program.err
 
     def test_x1_signal_while_waiting_for_a_server(self, app: Run) -> None:
         """In the middle of a back-off, too."""

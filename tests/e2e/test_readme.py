@@ -72,7 +72,7 @@ def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path) -> None:
     path.write_text(snippet, encoding="utf-8")
     program = start(sys.executable, path, PYTHONPATH=str(PROJECT), **backend.application)
     assert (program.wait(), program.err) == (0, "")
-    assert "changed: kv_secret database" in program.out
+    assert "an API key of 20 characters" in program.out
     assert "connecting as v-approle-" in program.out
 
 

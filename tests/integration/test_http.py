@@ -232,6 +232,12 @@ def test_h1_tls_is_verified(tls_server: tuple[str, Path], client_of: ClientOf) -
         client_of(tls_server[0]).health_check()
 
 
+def test_http_server_behind_https_address(client_of: ClientOf) -> None:
+    """The hint is about the address then, not about a CA."""
+    with ScriptedServer(respond(200)).running() as server, pytest.raises(VaultUnreachable, match="http:// address"):
+        client_of(server.url.replace("http:", "https:")).health_check()
+
+
 def test_h1_ca_file_is_trusted(tls_server: tuple[str, Path], client_of: ClientOf) -> None:
     """With the CA named, the same server is fine."""
     url, ca_file = tls_server
