@@ -377,8 +377,7 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
             return self._cached_for_a_moment(replace(secret, expires=cached.secret.expires), answer)
         if ttl <= 0:
             return self._cached_for_a_moment(secret, answer)
-        due = answer.asked.after(min(self.settings.cache_time, ttl))
-        expires = answer.asked.after(ttl)
+        due, expires = answer.asked.after(self.settings.cache_time), answer.asked.after(ttl)
         return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
 
     def _cached_for_a_moment(self, secret: Secret, answer: Answer) -> Cached:

@@ -350,9 +350,7 @@ class VaultClient:
             self._announcer.post(RenewalFailed(copy.copy(error), token.expires.left(self._clock), pause))
 
     def _try_login(self, instead_of: Token | None) -> None:
-        """Log in, unless the last try was a moment ago; what gets no answer is announced by `_log_in` (T7)."""
-        if self._login.pause() > 0:
-            return
+        """Log in; what gets no answer was announced by `_log_in`, and is tried again when its back-off is over (T7)."""
         try:
             self._log_in(instead_of)
         except LoginRefused:

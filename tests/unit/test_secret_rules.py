@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from config_loader import KvSettings
+from config_loader import KvSettings, VaultConfig
 from secret_engines import Cached, SecretEngine
 from tests.fakes import (
     DYNAMIC,
@@ -16,6 +16,7 @@ from tests.fakes import (
     KV_METADATA,
     LOGIN,
     PASSWORD,
+    SECRET_ID,
     STATIC,
     FakeClock,
     FakeVault,
@@ -58,9 +59,9 @@ class TestK1:
     def test_k1_new_version_is_read(
         self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
     ) -> None:
-        """Listeners learn the old and the new."""
+        """Even if it was written in the same instant; listeners learn the old and the new."""
         old = client.get_kv_secret("database")
-        vault.version, vault.created = 2, "2026-11-24T00:00:00.1Z"
+        vault.version = 2
         clock.pass_time(5)
         new = client.get_kv_secret("database")
         assert (new.version, new.data["api_key"]) == (2, f"{PASSWORD}-2")
@@ -503,6 +504,34 @@ class TestClosed:
         with pytest.raises(ClientClosed):
             client.get_kv_secret("database")
         assert client._kv._cache == {}
+
+
+class TestListeners:
+    def test_listener_that_raises_harms_nobody(self, vault: FakeVault, clock: FakeClock, events: list[Event]) -> None:
+        """Neither the caller nor the listeners behind it."""
+
+        def broken(_: Event) -> None:
+            raise RuntimeError("out of order")
+
+        config = VaultConfig.load(environ={"VAULT_SECRET_ID": SECRET_ID})
+        client = VaultClient(config, clock=clock, session=vault.session(), listeners=[broken, events.append])
+        assert client.get_kv_secret("database").version == 1
+        assert len(events) == 2
+
+    def test_listener_is_called_with_no_lock_held(self, make_client: ClientFactory, clock: FakeClock) -> None:
+        """So it may call the client, for the very secret that it hears of."""
+        held: list[bool] = []
+        client = make_client()
+
+        def listen(_: Event) -> None:
+            held.extend(lock.locked() for lock in (client._lock, client._login.lock, client._kv._lock))
+            held.append(client._kv._flights["database"].lock.locked())
+            client.get_kv_secret("database")
+
+        client._announcer._listeners = (listen,)
+        client.get_kv_secret("database")
+        assert len(held) == 8
+        assert not any(held)
 
 
 class TestAnotherEngine:

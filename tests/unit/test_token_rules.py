@@ -37,9 +37,10 @@ def raising(error: Exception):  # type: ignore[no-untyped-def]  # a lambda canno
 
 class TestT1:
     def test_t1_life_starts_before_the_request(self, client: VaultClient, vault: FakeVault) -> None:
-        """A login that takes 7 of 60 seconds leaves 53."""
+        """A login or a renewal that takes 7 of 60 seconds leaves 53."""
         vault.latency = 7
         assert client.login().ttl == 53
+        assert client.renew_token().ttl == 53
 
     @pytest.mark.parametrize("clock_moves", ["monotonic", "wall"])
     def test_t1_either_clock_ends_the_token(
@@ -318,6 +319,24 @@ class TestT8:
         client.get_database_dynamic_secret("db-demo-dynamic")
         client.login()
         assert client.get_database_dynamic_secret("db-demo-dynamic").data == old.data
+
+    def test_t8_lease_issued_during_a_login(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Asked for under the old token, answered under the new one: it dies with the old."""
+
+        def log_in_meanwhile() -> object:
+            client.login()
+            return vault._dynamic()
+
+        vault.lease = 3600
+        client.login()
+        vault.instead[DYNAMIC] = log_in_meanwhile
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.go_down()
+        clock.pass_time(59)
+        client.get_database_dynamic_secret("db-demo-dynamic")
+        clock.pass_time(1)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
 
     def test_t8_other_secrets_survive_a_login(self, client: VaultClient, vault: FakeVault) -> None:
         """KV values have no lease: nothing is read again for the new token."""
