@@ -15,6 +15,13 @@ from typing import Any
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
+class Server(ThreadingHTTPServer):
+    """A client that hangs up is what is tested here, and nothing to print a traceback for."""
+
+    def handle_error(self, *_: Any) -> None:
+        pass
+
+
 class ScriptedServer:
     """Answers each request with the next of `script`; the last one serves on for ever."""
 
@@ -40,7 +47,7 @@ class ScriptedServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

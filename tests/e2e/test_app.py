@@ -252,6 +252,7 @@ class TestExit:
         """In the middle of a back-off, too."""
         program = app(VAULT_URL="http://127.0.0.1:1")
         program.wait_for("⏳ Login failed", times=2)
+        assert "❌" not in program.out  # no engine has been started in vain
         status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
         assert seconds < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import socket
 import time
@@ -82,8 +83,8 @@ class TestC2:
             client_of(server).login()
         assert len(server.requests) == 1
 
-    def test_c2_short_retry_after_is_waited_for(self, client_of: ClientOf) -> None:
-        """Half a second or less is waited for in the request."""
+    def test_c2_retry_after_zero_is_retried(self, client_of: ClientOf) -> None:
+        """A server that asks for no pause gets the usual short one."""
         server = ScriptedServer(respond(429, Retry_After="0"), respond(200, AUTH))
         client_of(server).login()
         assert len(server.requests) == 2
@@ -158,6 +159,17 @@ class TestH1:
         assert len(body) == 4096
         assert client_of(ScriptedServer(respond(200, body))).health_check().version == "2.7.2"
 
+    def test_h1_compressed_response_has_the_same_limit(self, client_of: ClientOf) -> None:
+        """It counts what comes out: ten megabytes of blanks fit into ten kilobytes."""
+
+        def packed(body: bytes) -> Answer:
+            return respond(200, gzip.compress(body), Content_Encoding="gzip")
+
+        health = json.dumps(HEALTH).encode()
+        assert client_of(ScriptedServer(packed(health))).health_check().version == "2.7.2"
+        with pytest.raises(ResponseTooLarge):
+            client_of(ScriptedServer(packed(b" " * 10**7))).health_check()
+
     def test_h1_no_redirect_to_plain_http(self, client_of: ClientOf) -> None:
         """The session knows no other scheme than that of the address, so that no redirect takes the token along."""
         client = client_of("https://127.0.0.1:1")
@@ -189,6 +201,13 @@ def test_troubles_are_told_apart(client_of: ClientOf, answer: Answer, error: typ
     with pytest.raises(VaultError) as caught:
         client_of(ScriptedServer(answer)).login()
     assert type(caught.value) is error
+
+
+def test_error_of_the_server_cannot_steer_a_terminal(client_of: ClientOf) -> None:
+    """Escape sequences in its texts are made harmless."""
+    with pytest.raises(LoginRefused) as caught:
+        client_of(ScriptedServer(respond(400, {"errors": ["\x1b[2J"]}))).login()
+    assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,13 @@ def test_worker_without_interval_runs_once(stop: threading.Event) -> None:
     assert action.runs == 1
 
 
+def test_worker_starts_once(stop: threading.Event) -> None:
+    """Starting it again does nothing."""
+    made = worker(Counter(), stop, interval=None)
+    made.start()
+    assert made.join(5)
+
+
 def test_stuck_worker_is_told(stop: threading.Event) -> None:
     """join says whether the thread has ended."""
     released = threading.Event()
