@@ -57,6 +57,7 @@ RENEW_AT_SHARE_OF_TTL = 4 / 5
 CLEARLY_LESS = 9 / 10
 LOOKS_PER_TTL = 10
 SHORTEST_LOOK_SECONDS = 0.1
+SHORTEST_TIMEOUT_SECONDS = 0.1
 REVOKE_SECONDS = 2.0
 REFUSALS = (PermissionDenied, RequestRejected, SecretNotFound)
 """Vault's answer is no, and asking again will not change it."""
@@ -330,7 +331,7 @@ class VaultClient:
         asked = Moment.now(self._clock)
         increment = None if math.isinf(token.full) else f"{token.full:.0f}s"
         # A request that hangs must leave time for another one before the token ends (T6).
-        timeout = min(self._timeout, token.expires.left(self._clock) / 2)
+        timeout = min(self._timeout, max(SHORTEST_TIMEOUT_SECONDS, token.expires.left(self._clock) / 2))
         vault = self._connect(token=token.vault.token, timeout=timeout)
         body = vault.auth.token.renew_self(increment=increment)
         renewed = self._granted(token.vault, token.generation, asked, checked(body, "auth", dict), full=token.full)

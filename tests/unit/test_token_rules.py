@@ -212,6 +212,15 @@ class TestT6:
         client.keep_token_alive()
         assert vault.timeouts[-1] == 6
 
+    def test_t6_renewal_at_the_last_moment(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """With nothing left it is still a request with a timeout, not an error of the HTTP library."""
+        client.login()
+        token = client._token
+        assert token is not None
+        clock.pass_time(60)
+        client._renew(token)
+        assert vault.timeouts[-1] == 0.1
+
 
 class TestT7:
     @pytest.mark.parametrize("status", [400, 403])
