@@ -10,7 +10,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hvac
@@ -192,6 +193,17 @@ class TestOnce:
         assert not [path for path in backend.audit.count(since) if "database/" in path]
 
 
+@contextmanager
+def program_in_a_deaf_request(start: Run) -> Iterator[Program]:
+    """The application in the middle of a request to a server that never answers."""
+    server = ScriptedServer()
+    server.script = [server.deaf()]
+    with server.running():
+        program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+        eventually(lambda: server.requests)
+        yield program
+
+
 class TestExit:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_x1_signal_ends_it_cleanly(self, app: Run, backend: Backend, number: signal.Signals) -> None:
@@ -206,12 +218,7 @@ class TestExit:
 
     def test_x1_stuck_thread_is_named(self, start: Run) -> None:
         """A server that accepts and never answers cannot hold up the end."""
-        server = ScriptedServer()
-        server.script = [server.deaf()]
-        with server.running():
-            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
-            while not server.requests:
-                time.sleep(0.01)
+        with program_in_a_deaf_request(start) as program:
             status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
         assert seconds < 5 + 2
@@ -219,12 +226,7 @@ class TestExit:
 
     def test_x1_second_signal_ends_at_once(self, start: Run) -> None:
         """Whoever presses Ctrl+C twice means it."""
-        server = ScriptedServer()
-        server.script = [server.deaf()]
-        with server.running():
-            program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
-            while not server.requests:
-                time.sleep(0.01)
+        with program_in_a_deaf_request(start) as program:
             program.send(signal.SIGINT)
             program.wait_for("Stopping: received SIGINT")
             time.sleep(SAME_SIGNAL_SECONDS)
@@ -265,8 +267,7 @@ class TestExit:
         server.script.append(server.deaf())
         with server.running():
             program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
-            while len(server.requests) < 5:
-                time.sleep(0.01)
+            eventually(lambda: len(server.requests) >= 5)
             status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
         assert seconds < 5 + 2
