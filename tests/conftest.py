@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 
 import hvac
@@ -18,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--vault-image", default="hashicorp/vault:1.21", help="for --backend=docker [%(default)s]")
     parser.addoption("--postgres-image", default="postgres:17", help="for --backend=docker [%(default)s]")
+
+
+def pytest_configure() -> None:
+    # A test run that is ended with SIGTERM stops its servers, as one that is ended with Ctrl+C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
