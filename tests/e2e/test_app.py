@@ -287,7 +287,7 @@ class TestExit:
         assert program.err.splitlines()[0] == "vault_app.py: 3 problems in the configuration:"
         assert (program.out, "Traceback" in program.err) == ("", False)
 
-    def test_outage_is_survived(self, start: Run, tmp_path: Path) -> None:
+    def test_outage_is_survived(self, start: Run) -> None:
         """Started before the server: it waits, logs in when the server is there, and reads."""
         auth = {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}
         data = {"data": {"k": "v"}, "metadata": {"version": 1, "created_time": "t"}}

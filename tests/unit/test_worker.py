@@ -61,7 +61,7 @@ def set_local_clock(hours: int) -> None:
     time.tzset()
 
 
-def worker(action: Counter, stop: threading.Event, interval: float | None = INTERVAL, **options: object) -> Worker:
+def worker(action: Counter, stop: threading.Event, interval: float | None = INTERVAL) -> Worker:
     made = Worker("test", action, interval=lambda: interval, stop=stop, on_error=lambda _: None)
     made.start()
     return made
