@@ -159,6 +159,7 @@ class DatabaseDynamicSettings:
     role_id: str = setting(a_name, "db-demo-dynamic")
     refresh_interval: float = setting(a_number(0.1, A_DAY), 5.0)
     ttl_threshold: float = setting(a_number(0, A_DAY), 10.0)
+    check_login: bool = setting(a_boolean, False)
 
     @property
     def name(self) -> str:

@@ -198,7 +198,7 @@ class Console:
         secret = event.secret
         title = TITLES.get(secret.engine, secret.engine)
         heading = self._paint(Fore.CYAN, f"=== {title} Secret Refresh ===")
-        return "\n".join([heading, self._outcome(event, title), self._values(secret, title)])
+        return "\n".join([heading, self._outcome(event, title), self._values(secret, title), *self._login(event)])
 
     def _outcome(self, event: SecretRead, title: str) -> str:
         secret = event.secret
@@ -216,6 +216,15 @@ class Console:
             return f"📦 {title} Secret Data:\n{json.dumps(dict(shown), indent=2)}"
         icon = ICONS.get(secret.engine, "🔒")
         return f"{icon} {title} Secret (TTL: {seconds(secret.ttl)}):\n{credentials(shown)}"
+
+    def _login(self, event: SecretRead) -> list[str]:
+        """What the database said to the credentials, if it was asked."""
+        if event.login_error is not None:
+            return [self._bad(f"❌ The database does not let us in: {event.login_error}")]
+        if event.database_user is None:
+            return []
+        shown = printable(event.database_user) if self._config.console.show_secrets else MASK
+        return [self._good(f"👤 The database takes us for {shown}")]
 
     @_text.register
     def _(self, event: SecretChanged) -> str:

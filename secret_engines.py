@@ -43,6 +43,10 @@ NO_ANSWER = (VaultUnavailable, UnexpectedResponse, ResponseTooLarge)
 
 LEASE_SHARE_LEFT = 1 / 5
 ASK_AGAIN_SECONDS = 1.0
+SHORTEST_PAUSE_SECONDS = 0.1
+REFUSAL_SECONDS = 2.0
+"""How long after one refusal (`get_instead_of`) the next one is no reason to ask Vault: a database that lets nobody in
+must not cost a lease for every try."""
 UNKNOWN = math.inf
 """The length of a lease before the first one was granted: only a token with most of its life ahead is good for it."""
 
@@ -53,7 +57,7 @@ class Answer:
 
     body: dict[str, Any]
     asked: Moment
-    generation: int
+    token_generation: int
 
 
 class Asker(Protocol):
@@ -76,7 +80,7 @@ class Cached:
     """Until then the secret may be served if Vault gives no answer."""
     read: Moment
     """When the values were last read, not their version alone."""
-    generation: int
+    token_generation: int
     token_ends: Moment = NEVER
     """Where the secret dies with its token: when that is."""
     fresh_until: Moment = field(init=False)
@@ -131,8 +135,9 @@ class SecretEngine(ABC, Generic[SettingsT]):
         self._backoff_max = backoff_max
         self._cache: dict[str, Cached] = {}
         self._flights: dict[str, SingleFlight] = {}
+        self._changes: dict[str, int] = {}
         self._closed = False
-        self._lock = threading.Lock()  # held to change the three above, never during a request
+        self._lock = threading.Lock()  # held to change the four above, never during a request
 
     @abstractmethod
     def fetch(self, name: str, cached: Cached | None) -> Cached:
@@ -146,6 +151,28 @@ class SecretEngine(ABC, Generic[SettingsT]):
         if cached and clock.monotonic() < cached.fresh_until.monotonic and clock.time() < cached.fresh_until.wall:
             return cached.secret
         return self._refresh(name)
+
+    def get_instead_of(self, refused: Secret) -> Secret:
+        """What to use instead of a secret that was refused where it was used: it was rotated or revoked meanwhile.
+
+        Vault is asked, though it is not yet time to; once, however many threads were refused. Where it has nothing else
+        to say, or was asked for this reason a moment ago, the answer is the secret that there is.
+        Raises: an error of `vault_errors`.
+        """
+        name = refused.name
+        flight = self._flight(name)
+        try:
+            with flight.lock:
+                if self._is_cached(refused) and flight.may_ask_early(REFUSAL_SECONDS):
+                    self._make_due(name)
+                return self._fetch_once(name, flight)
+        finally:
+            self._announcer.deliver()
+
+    def seconds_until_due(self) -> float:
+        """How long the cached secret of config.ini stays fresh; `inf` if there is none."""
+        cached = self._cache.get(self.settings.name)
+        return math.inf if cached is None else cached.fresh_until.left(self._clock)
 
     def token_changed(self, generation: int, ends: Moment) -> None:
         """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one)."""
@@ -189,19 +216,26 @@ class SecretEngine(ABC, Generic[SettingsT]):
             if self._closed:
                 raise ClientClosed("the client was closed while it asked for a secret")
             old = self._cache.get(name)
+            previous = old.secret if old else None
+            changed = not new.secret.says_the_same_as(previous)
+            self._changes[name] = generation = self._changes.get(name, 0) + changed
+            if new.secret.generation != generation:
+                new = replace(new, secret=replace(new.secret, generation=generation))
             self._cache[name] = new = self._as_of_now(new)
         if new.usable_until.has_come(self._clock):
             raise VaultTimeout(f"the answer for {self.section} {name} took longer than the secret lives")
         flight.succeeded()
-        previous = old.secret if old else None
-        if not new.secret.says_the_same_as(previous):
+        if changed:
             self._announcer.post(SecretChanged(new.secret, previous))
         return new.secret
 
     def _fall_back(self, name: str, flight: SingleFlight, error: VaultError) -> Secret:
         """Serve what we hold, marked stale (K4); raise if we hold nothing, or if the error is Vault's answer."""
-        again = flight.failed(error, self._backoff_max if isinstance(error, NO_ANSWER) else ASK_AGAIN_SECONDS)
         cached = self._usable(name) if isinstance(error, NO_ANSWER) else None
+        longest = self._backoff_max if isinstance(error, NO_ANSWER) else ASK_AGAIN_SECONDS
+        if cached is not None:  # however long the back-off has grown, there is another try in what is left
+            longest = min(longest, max(SHORTEST_PAUSE_SECONDS, cached.usable_until.left(self._clock) / 2))
+        again = flight.failed(error, longest)
         with self._lock:
             self._cache.pop(name, None)
             if cached is None or self._closed:
@@ -210,6 +244,15 @@ class SecretEngine(ABC, Generic[SettingsT]):
             self._cache[name] = replace(cached, secret=stale, due=again)
         self._announcer.post(StaleServed(stale, copy.copy(error), again.left(self._clock)))
         return stale
+
+    def _is_cached(self, secret: Secret) -> bool:
+        cached = self._cache.get(secret.name)
+        return cached is not None and cached.secret.says_the_same_as(secret)
+
+    def _make_due(self, name: str) -> None:
+        with self._lock:
+            if name in self._cache:
+                self._cache[name] = replace(self._cache[name], due=LONG_AGO)
 
     def _usable(self, name: str) -> Cached | None:
         cached = self._cache.get(name)
@@ -242,9 +285,11 @@ class KvEngine(SecretEngine[KvSettings]):
                 lambda vault: vault.secrets.kv.v2.read_secret_metadata(name, mount_point=self.mount)
             )
         except (PermissionDenied, ResponseTooLarge) as error:  # too large: with dozens of versions kept
+            values = self._read_values(name, cached)
+            # Only now: where the values cannot be read either, the trouble may pass.
             self._without_metadata.add(name)
             self._announcer.post(NoVersionQuery(copy.copy(error)))
-            return self._read_values(name, cached)
+            return values
         if not self._is_current(cached.secret, answer.body):
             return self._read_values(name, cached)
         return self._cached(cached.secret.confirmed(), answer, read=cached.read)
@@ -299,7 +344,7 @@ class KvEngine(SecretEngine[KvSettings]):
             due=answer.asked.after(self.settings.refresh_interval),
             expires=answer.asked.after(max(self.settings.max_stale, self.settings.refresh_interval)),
             read=read,
-            generation=answer.generation,
+            token_generation=answer.token_generation,
         )
 
 
@@ -314,14 +359,14 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._generation = 0
+        self._token_generation = 0
         self._token_ends = self._last_token_ended = NEVER
 
     def token_changed(self, generation: int, ends: Moment) -> None:
         with self._lock:
-            if generation != self._generation:
+            if generation != self._token_generation:
                 self._last_token_ended = self._token_ends
-            self._generation, self._token_ends = generation, ends
+            self._token_generation, self._token_ends = generation, ends
             for name, cached in self._cache.items():
                 self._cache[name] = self._as_of_now(cached)
 
@@ -342,10 +387,10 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
             clock=self._clock,
         )
         due = expires.after(-min(self.settings.ttl_threshold, lease * LEASE_SHARE_LEFT))
-        return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
+        return Cached(secret, due=due, expires=expires, read=answer.asked, token_generation=answer.token_generation)
 
     def _as_of_now(self, cached: Cached) -> Cached:
-        if cached.generation == self._generation:
+        if cached.token_generation == self._token_generation:
             return replace(cached, token_ends=self._token_ends)
         # Issued under the token before: due at once, and good for draining until that token ends.
         return replace(cached, due=LONG_AGO, token_ends=cached.token_ends.or_earlier(self._last_token_ended))
@@ -378,12 +423,12 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
         if ttl <= 0:
             return self._cached_for_a_moment(secret, answer)
         due, expires = answer.asked.after(self.settings.cache_time), answer.asked.after(ttl)
-        return Cached(secret, due=due, expires=expires, read=answer.asked, generation=answer.generation)
+        return Cached(secret, due=due, expires=expires, read=answer.asked, token_generation=answer.token_generation)
 
     def _cached_for_a_moment(self, secret: Secret, answer: Answer) -> Cached:
         """The password is about to change: good for now, and to be asked for again soon."""
         soon = Moment.now(self._clock).after(ASK_AGAIN_SECONDS)
-        return Cached(secret, due=soon, expires=soon, read=answer.asked, generation=answer.generation)
+        return Cached(secret, due=soon, expires=soon, read=answer.asked, token_generation=answer.token_generation)
 
     def _rotation_is_overdue(self, old: Secret, new: Secret) -> bool:
         """Whether the password should have changed by now and has not, whatever the new `ttl` says."""

@@ -22,6 +22,7 @@ class SingleFlight:
         self._failures = 0
         self._error: VaultError | None = None
         self._again = LONG_AGO
+        self._asked_early = LONG_AGO
 
     def check(self) -> None:
         """Raise the last error while its back-off lasts."""
@@ -31,6 +32,13 @@ class SingleFlight:
     def pause(self) -> float:
         """Seconds until the next try is due; 0 if nothing failed."""
         return self._again.left(self._clock)
+
+    def may_ask_early(self, interval: float) -> bool:
+        """Whether to ask before it is time to; True once in so many seconds."""
+        if self._asked_early.age(self._clock) < interval:
+            return False
+        self._asked_early = Moment.now(self._clock)
+        return True
 
     def succeeded(self) -> None:
         self._failures, self._error, self._again = 0, None, LONG_AGO

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config_loader import DEFAULT_PATH, VaultConfig
 from console import Console, wants_colour
@@ -46,6 +46,9 @@ from vault_http import printable
 from vault_secret import Secret
 from worker import Worker
 
+if TYPE_CHECKING:
+    from login_check import LoginCheck
+
 __version__ = "0.1.0"
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
@@ -58,6 +61,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SIGNAL_SECONDS = 0.2
 """`timeout` and others signal a process and then its group: what comes so close together is one signal."""
 
+SHORTEST_TURN_SECONDS = 0.1
 FIRST_TURN_SECONDS = 0.8
 """How long the first block of one secret waits for that of another, so that all come in order."""
 
@@ -156,7 +160,7 @@ class VaultApplication:
             last = secret
             self._had_its_turn(worker_name)
 
-        return self._worker(worker_name, read_and_announce, lambda: engine.settings.refresh_interval)
+        return self._worker(worker_name, read_and_announce, partial(seconds_to_next_turn, engine))
 
     def _worker(self, name: str, action: Callable[[], None], interval: Callable[[], float]) -> Worker:
         return Worker(
@@ -197,6 +201,12 @@ class VaultApplication:
             self.stop("every secret was read once" if self._status == OK else "not every secret could be read")
 
 
+def seconds_to_next_turn(engine: SecretEngine[Any]) -> float:
+    """An interval, or less if the secret is due before: leases may be shorter than an interval."""
+    interval: float = engine.settings.refresh_interval
+    return max(SHORTEST_TURN_SECONDS, min(interval, engine.seconds_until_due()))
+
+
 # ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -206,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging(options.log_level)
     try:
         config = VaultConfig.load(options.config)
+        with_logins = login_check() if config.database_dynamic.check_login else None
     except ConfigurationError as error:
         report(error)
         return MISCONFIGURED
@@ -215,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal has every sign
     console = Console(config, sys.stdout, colour=wants_colour(sys.stdout) and not options.no_color)
-    application = VaultApplication(config, listeners=[console, log_event], once=options.once)
+    screen = with_logins(console) if with_logins else console
+    application = VaultApplication(config, listeners=[screen, log_event], once=options.once)
     console.on_closed = partial(application.stop, "nobody reads the output any more")
     stop_on_signals(application)
     console.banner()
@@ -250,6 +262,16 @@ def configure_logging(level: str) -> None:
     )
     if level != "debug":
         logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def login_check() -> type[LoginCheck]:
+    """The listener of [database_dynamic] check_login. Raises: ConfigurationError, without a database driver."""
+    try:
+        from login_check import LoginCheck  # not at the top: nothing else needs psycopg
+    except ImportError as error:
+        problem = "[database_dynamic] check_login: found true, expected false: psycopg is not installed"
+        raise ConfigurationError([f"{problem}; pip install 'psycopg[binary]'"]) from error
+    return LoginCheck
 
 
 def log_event(event: Event) -> None:

@@ -194,6 +194,15 @@ class VaultClient:
         """The current password of a database user that Vault rotates."""
         return self._static.get(role)
 
+    def get_instead_of(self, refused: Secret) -> Secret:
+        """What to use instead of a secret that was refused where it was used, as by a database.
+
+        Static passwords rotate, and leases are revoked, behind our back: Vault is asked anew, however many threads were
+        refused, and at most once in two seconds. The answer may be the same secret again.
+        Raises: an error of `vault_errors`.
+        """
+        return self.engines[refused.engine].get_instead_of(refused)
+
     @property
     def logged_in(self) -> bool:
         """Whether there is a token, as far as is known without asking Vault."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from shield import log_unexpected, shielded
@@ -103,10 +103,15 @@ class NoVersionQuery(Event):
 
 @dataclass(frozen=True)
 class SecretRead(Event):
-    """A worker's turn came and it holds this secret; `fetched` unless it is the one that it had before."""
+    """A worker's turn came and it holds this secret; `fetched` unless it is the one that it had before.
+
+    With [database_dynamic] check_login a listener adds who the database takes us for, or why it does not let us in.
+    """
 
     secret: Secret
     fetched: bool
+    database_user: str | None = field(default=None, repr=False)
+    login_error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ that is no success into the errors of `vault_errors`. hvac's own exceptions carr
 
 from __future__ import annotations
 
+import http.client
 import io
+import math
 import random
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +42,8 @@ RETRIES = 2
 RETRY_PAUSE_SECONDS = (0.1, 0.5)
 """The shortest and the longest pause before a retry, so two of them stay within a second (C2, X1)."""
 RETRY_STATUSES = (412, 429, 500, 502, 503, 504)
+PAST_MAX_TTL = "past the max TTL"
+"""Comes with status 500, and is Vault's answer all the same: this token is not renewed any more (T7)."""
 CHUNK_BYTES = 1024
 ERROR_TEXT_LENGTH = 300
 LARGEST_NUMBER = 10**10
@@ -67,7 +72,9 @@ class BriefRetry(urllib3.Retry):
         too_long = response is not None and retry_after_of(response.headers) > max(RETRY_PAUSE_SECONDS)
         # Not isinstance: a refused connection, which is tried again, is a subclass of this time-out, which is not.
         timed_out = type(error) is urllib3.exceptions.ConnectTimeoutError
-        if too_long or timed_out:
+        # A renewal that ends so is past max TTL, or tried again by the token watcher (T6, T7).
+        failed_renewal = response is not None and response.status == 500 and args[1].endswith("/renew-self")
+        if too_long or timed_out or failed_renewal:
             # No more tries. With raise_on_status=False a response is returned as it is.
             raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", error)
         retry = super().increment(*args, **kwargs)
@@ -76,26 +83,104 @@ class BriefRetry(urllib3.Retry):
         return retry
 
 
+def brief_retry(times: int) -> BriefRetry:
+    """A status of RETRY_STATUSES is retried for every method. So is a connection that cannot be made.
+
+    A connection that breaks after the request was sent is not: the server may have issued a lease or used up a
+    secret_id by then.
+    """
+    return BriefRetry(
+        total=times,
+        read=False,
+        status_forcelist=RETRY_STATUSES,
+        allowed_methods=None,
+        raise_on_status=False,
+        respect_retry_after_header=False,  # `increment` sees to it
+    )
+
+
 def retry_after_of(headers: Any) -> float:
     """The seconds that a Retry-After header asks for; 0 without one, or with a date, which Vault never sends."""
     value = headers.get("Retry-After", "").strip()
     return float(value) if value.isdecimal() and len(value) < 6 else 0.0
 
 
-class BoundedHTTPAdapter(HTTPAdapter):
-    """Reads a response no further than `limit` bytes, and no longer than the timeout (H1)."""
+class DeadlineReader(io.RawIOBase):
+    """Reads from a socket; its timeout is for the whole response, not for each piece of it (H1).
 
-    def __init__(self, limit: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    Or a server that sends a byte a second, be it of a header, could hold a thread for hours.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed itself
+        self._deadline = time.monotonic() + (sock.gettimeout() or math.inf)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the response trickles in")
+        if math.isfinite(left):
+            self._socket.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class PunctualResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(DeadlineReader(sock))
+
+
+class PunctualConnection(urllib3.connection.HTTPConnection):
+    response_class = PunctualResponse
+
+
+class PunctualTLSConnection(urllib3.connection.HTTPSConnection):
+    response_class = PunctualResponse
+
+
+class PunctualPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = PunctualConnection
+
+
+class PunctualTLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = PunctualTLSConnection
+
+
+class BoundedHTTPAdapter(HTTPAdapter):
+    """Reads a response no further than `limit` bytes, and no longer than the timeout (H1).
+
+    Retries bridge a moment. In an outage that they have not bridged, requests are tried once each, until one succeeds:
+    the back-off of whoever asks is enough (C2).
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(max_retries=brief_retry(RETRIES))
         self._limit = limit
 
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": PunctualPool, "https": PunctualTLSPool}
+
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        deadline = time.monotonic() + kwargs["timeout"]
         kwargs["timeout"] = urllib3.Timeout(total=kwargs["timeout"])  # for connecting and waiting together
         kwargs["stream"] = True  # or requests would read the whole body, whatever its length
-        response = super().send(request, *args, **kwargs)
+        bridged = False
         try:
-            body = b"".join(self._chunks(response.raw, deadline))
+            response = super().send(request, *args, **kwargs)
+            bridged = response.status_code not in RETRY_STATUSES
+        finally:
+            self.max_retries = brief_retry(RETRIES if bridged else 0)
+        try:
+            body = b"".join(self._chunks(response.raw))
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.ReadTimeout(error, request=request) from error
         except urllib3.exceptions.HTTPError as error:
@@ -103,7 +188,7 @@ class BoundedHTTPAdapter(HTTPAdapter):
         response.raw = io.BytesIO(body)
         return response
 
-    def _chunks(self, raw: urllib3.HTTPResponse, deadline: float) -> Iterator[bytes]:
+    def _chunks(self, raw: urllib3.HTTPResponse) -> Iterator[bytes]:
         size = 0
         while chunk := raw.read1(min(CHUNK_BYTES, self._limit + 1 - size), decode_content=True):
             size += len(chunk)
@@ -112,32 +197,17 @@ class BoundedHTTPAdapter(HTTPAdapter):
                 raise ResponseTooLarge(
                     f"the response is longer than {self._limit} bytes; if that is right, raise [http] max_response_size"
                 )
-            if time.monotonic() > deadline:
-                raw.close()
-                raise requests.ReadTimeout("the response trickles in")
             yield chunk
         raw.release_conn()
 
 
 def new_session(url: str, *, verify: str | bool, max_response_size: int) -> requests.Session:
-    """A session with Vault's limits and retries.
-
-    A status of RETRY_STATUSES is retried for every method. So is a connection that cannot be made. A connection that
-    breaks after the request was sent is not: the server may have issued a lease or used up a secret_id by then.
-    """
-    retry = BriefRetry(
-        total=RETRIES,
-        read=False,
-        status_forcelist=RETRY_STATUSES,
-        allowed_methods=None,
-        raise_on_status=False,
-        respect_retry_after_header=False,  # `increment` sees to it
-    )
+    """A session with Vault's limits and retries."""
     session = requests.Session()
     session.verify = verify  # given a session, hvac goes by this rather than by its own parameter
     # Only the scheme of the address itself: no redirect can lead the token from https to http.
     session.adapters.clear()
-    session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size, max_retries=retry))
+    session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size))
     return session
 
 
@@ -199,7 +269,8 @@ def status_error(response: requests.Response, method: str, path: str) -> VaultEr
     if status == 403:
         capability = CAPABILITY_OF_METHOD.get(method.lower(), method)
         return PermissionDenied(f'permission denied: no policy of this token grants "{capability}" on "{path}"')
-    if status in UNAVAILABLE_STATUSES or status in RETRY_STATUSES or status >= 500:
+    past_max_ttl = any(PAST_MAX_TTL in text for text in texts)
+    if (status in UNAVAILABLE_STATUSES or status in RETRY_STATUSES or status >= 500) and not past_max_ttl:
         return _unavailable(response, path, texts)
     return RequestRejected(f"{path} was turned down with status {status}{_quoted(texts)}")
 

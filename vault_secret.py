@@ -27,6 +27,8 @@ class Secret:
     """Dynamic: the lease, which Vault revokes with the token."""
     last_rotation: str | None = None
     """Static: when Vault last set the password."""
+    generation: int = 0
+    """Counts up whenever it changes: what was built with a lower one, such as a database connection, is outdated."""
     stale: bool = False
     """Vault could not be asked when it was time to (K4)."""
     expires: Moment | None = None

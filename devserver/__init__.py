@@ -107,6 +107,7 @@ class DevServer:
             **without_vault(os.environ),
             "VAULT_ADDR": self.openbao.url,
             **self.application,
+            "DATABASE_DYNAMIC_CHECK_LOGIN": "true",
             **database,
             "NO_PROXY": past_proxies,
             "no_proxy": past_proxies,

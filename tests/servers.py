@@ -87,6 +87,20 @@ class ScriptedServer:
 
         return answer
 
+    def trickling_headers(self) -> Answer:
+        """Sends a header a byte at a time, for ever."""
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.close_connection = True
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
+            while not self.closing.wait(0.05):
+                try:
+                    handler.wfile.write(b"x")
+                except OSError:
+                    return
+
+        return answer
+
 
 def start(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
     handler.send_response(status)

@@ -21,6 +21,7 @@ from tests.servers import Answer, ScriptedServer, endless, hang_up, respond, tru
 from vault_client import VaultClient
 from vault_errors import (
     LoginRefused,
+    RequestRejected,
     ResponseTooLarge,
     UnexpectedResponse,
     VaultError,
@@ -69,6 +70,18 @@ class TestC2:
         assert len(server.requests) == 3
         assert time.monotonic() - started < 5
 
+    def test_c2_known_outage_is_tried_once(self, client_of: ClientOf) -> None:
+        """Retries bridge a moment; from then on the back-off of whoever asks is enough, until something succeeds."""
+        server = ScriptedServer(*[respond(500)] * 4, respond(200, AUTH), respond(500), respond(500), respond(200, AUTH))
+        client = client_of(server)
+        for tried_so_far in (3, 4):
+            with pytest.raises(VaultError):
+                client.health_check()
+            assert len(server.requests) == tried_so_far
+        client.login()
+        client.login()
+        assert len(server.requests) == 8
+
     def test_c2_refused_connection_is_retried(self, client_of: ClientOf, caplog: pytest.LogCaptureFixture) -> None:
         """Nothing was sent, so nothing can happen twice; urllib3 says that it tried again."""
         with pytest.raises(VaultUnreachable):
@@ -82,6 +95,15 @@ class TestC2:
         with pytest.raises(error):
             client_of(server).login()
         assert len(server.requests) == 1
+
+    def test_c2_past_max_ttl_is_not_retried(self, client_of: ClientOf) -> None:
+        """Vault refuses such a renewal with status 500, and the token has no time to lose."""
+        server = ScriptedServer(respond(200, AUTH), respond(500, {"errors": ["past the max TTL, cannot renew"]}))
+        client = client_of(server)
+        client.login()
+        with pytest.raises(RequestRejected, match="past the max TTL"):
+            client.renew_token()
+        assert len(server.requests) == 2
 
     def test_c2_retry_after_zero_is_retried(self, client_of: ClientOf) -> None:
         """A server that asks for no pause gets the usual short one."""
@@ -115,9 +137,9 @@ class TestC2:
 
 
 class TestH1:
-    @pytest.mark.parametrize("answer", ["deaf", "trickling"])
+    @pytest.mark.parametrize("answer", ["deaf", "trickling", "trickling_headers"])
     def test_h1_request_has_a_timeout(self, client_of: ClientOf, answer: str) -> None:
-        """Silence, and a body that never ends though each byte comes in time."""
+        """Silence, and a body or headers that never end though each byte comes in time."""
         server = ScriptedServer()
         server.script = [getattr(server, answer)()]
         client = client_of(server, HTTP_TIMEOUT="0.3")

@@ -546,7 +546,7 @@ class TestAnotherEngine:
                 answer = self._vault.ask(lambda vault: vault.adapter.get(f"/v1/{self.mount}/{name}"))
                 secret = Secret(self.section, name, checked(answer.body, "data", dict))
                 due = answer.asked.after(self.settings.refresh_interval)
-                return Cached(secret, due, answer.asked.after(60), answer.asked, answer.generation)
+                return Cached(secret, due, answer.asked.after(60), answer.asked, answer.token_generation)
 
         engine = CubbyholeEngine(
             client._kv.settings, client, entity="my-vault-app", clock=clock, announcer=Announcer(), backoff_max=30

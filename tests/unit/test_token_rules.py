@@ -235,6 +235,16 @@ class TestT7:
         client.keep_token_alive()
         assert [type(event) for event in events[-2:]] == [TokenLost, LoggedIn]
 
+    def test_t7_past_max_ttl_is_a_login(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """A refusal with status 500, while the token lives: its leases drain, as after any login."""
+        client.login()
+        vault.instead[RENEW] = raising(refuse(500, "1 error occurred:\n\t* past the max TTL, cannot renew\n\n"))
+        clock.pass_time(48)
+        client.keep_token_alive()
+        assert [type(event) for event in events] == [LoggedIn, LoggedIn]
+
     @pytest.mark.parametrize("status", [400, 403, 404])
     def test_t7_refused_login_is_final(self, client: VaultClient, vault: FakeVault, status: int) -> None:
         """Bad credentials are not tried again and again."""
