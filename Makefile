@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Compiling what is never imported would take longer than everything else.
 PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 .DEFAULT_GOAL := help
-.PHONY: help demo server test check clean
+.PHONY: help demo server test check faults rotation soak timing clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -25,6 +25,18 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/mypy
 	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh .ci/run"; shellcheck setup-vault.sh .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
+
+faults: $(VENV)/installed ## Break everything for a minute each; write docs/RELIABILITY.md
+	@$(BIN)/python -m pytest tests/faults --full --write
+
+rotation: $(VENV)/installed ## Load database pools while credentials rotate; write docs/ROTATION.md
+	@$(BIN)/python -m benchmarks.rotation
+
+soak: $(VENV)/installed ## Run for ten minutes with lifetimes of seconds; write docs/SOAK.md
+	@$(BIN)/python -m tests.soak docs/SOAK.md
+
+timing: $(VENV)/installed ## Reckon how long an outage is survived; write docs/TIMING.md
+	@$(BIN)/python -m tests.timing
 
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
