@@ -77,8 +77,13 @@ class Process:
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+                self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, as a power failure would."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def error(self, what: str) -> DevServerError:
         lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
