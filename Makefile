@@ -27,7 +27,7 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	else echo "shellcheck is not installed; skipped"; fi
 
 faults: $(VENV)/installed ## Break everything for a minute each; write docs/RELIABILITY.md
-	@$(BIN)/python -m pytest tests/faults --full --write
+	@$(BIN)/python -m pytest tests/faults --full --timeout=600 -q
 
 rotation: $(VENV)/installed ## Load database pools while credentials rotate; write docs/ROTATION.md
 	@$(BIN)/python -m benchmarks.rotation

@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend", choices=("embedded", "docker"), default="embedded", help="servers from wheels, or containers"
     )
+    parser.addoption("--full", action="store_true", help="faults of a minute; writes docs/RELIABILITY.md")
     parser.addoption("--vault-image", default="hashicorp/vault:1.21", help="for --backend=docker [%(default)s]")
     parser.addoption("--postgres-image", default="postgres:17", help="for --backend=docker [%(default)s]")
 

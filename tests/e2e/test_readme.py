@@ -93,5 +93,5 @@ def test_make_help_lists_the_targets(start: Run) -> None:
     program = start("make", "help")
     program.wait()
     listed = re.findall(r"^  make (\w+)", program.out, flags=re.MULTILINE)
-    assert listed == ["help", "demo", "server", "test", "check", "clean"]
+    assert listed == ["help", "demo", "server", "test", "check", "faults", "rotation", "soak", "timing", "clean"]
     assert set(re.findall(r"`make (\w+)", README)) <= set(listed)

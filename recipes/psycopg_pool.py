@@ -1,0 +1,97 @@
+"""A psycopg_pool.ConnectionPool that follows the credentials that Vault gives: dynamic ones and rotated ones.
+
+When to use it: in a program of threads that talks to PostgreSQL through psycopg 3 itself. With an ORM, see
+`sqlalchemy_engine`. Both need `rotation` beside them.
+
+    get = partial(vault.get_database_dynamic_secret, "db-demo-dynamic")
+    with VaultPool(vault, get, "host=db.example.com dbname=shop", min_size=4) as pool:
+        with pool.connection() as connection:
+            connection.execute("SELECT current_user")
+
+Connections are opened by the pool's own threads: no query waits for one unless the pool is empty.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from recipes.rotation import Rotation
+from vault_client import VaultClient
+from vault_secret import Secret
+
+CYCLE_TIMEOUT_SECONDS = 0.1
+
+
+class VaultConnection(Connection[TupleRow]):
+    """A connection that asks for its user and password as it connects."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *, rotation: Rotation, **options: Any) -> VaultConnection:  # type: ignore[override]
+        open_with = super().connect
+        return rotation.connect(
+            lambda secret: open_with(
+                conninfo, user=secret.data["username"], password=secret.data["password"], **options
+            )
+        )
+
+
+class OutdatedCredentials(Exception):
+    """This connection was opened under credentials that are no longer the current ones."""
+
+
+class VaultPool(ConnectionPool[VaultConnection]):
+    """Options are those of ConnectionPool; `conninfo` says where the database is, but not who we are."""
+
+    def __init__(
+        self, vault: VaultClient, credentials: Callable[[], Secret], conninfo: str = "", **options: Any
+    ) -> None:
+        self._rotation = Rotation(vault, credentials, self._cycle)
+        self._this_call = threading.local()
+        kwargs = {**options.pop("kwargs", {}), "rotation": self._rotation}
+        super().__init__(
+            conninfo,
+            connection_class=VaultConnection,
+            kwargs=kwargs,
+            check=self._check_credentials,
+            open=False,
+            **options,
+        )
+
+    def __enter__(self) -> VaultPool:
+        self._rotation.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rotation.__exit__()
+        super().__exit__(kind, error, trace)
+
+    def getconn(self, timeout: float | None = None) -> VaultConnection:
+        self._this_call.refused_one = False
+        return super().getconn(timeout)
+
+    def _check_credentials(self, connection: VaultConnection) -> None:
+        """As a connection is taken out of the pool. What is closed here, the pool replaces.
+
+        No second one in a call, unless its time is up: for that the pool makes the caller wait a second.
+        """
+        if self._rotation.must_go(connection, patient=self._this_call.refused_one):
+            self._this_call.refused_one = True
+            connection.close()
+            raise OutdatedCredentials
+
+    def _cycle(self) -> None:
+        for _ in range(self.get_stats()["pool_available"]):
+            try:
+                self.putconn(self.getconn(CYCLE_TIMEOUT_SECONDS))
+            except PoolTimeout:  # all are in use, and looked at as they come back
+                return

@@ -1,0 +1,223 @@
+"""A TCP proxy between the application and a server, which breaks what passes through it when it is told to.
+
+It passes bytes on as they are, both ways, over connections that are kept alive as the real ones are. Of what the
+application sends it looks for the beginnings of HTTP requests, to count them and to know when to strike.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+Address = tuple[str, int] | str
+"""Host and port, or the path of a Unix socket."""
+Behaviour = Callable[["Exchange"], None]
+"""What to do with a connection on which a request has just begun."""
+
+HOST = "127.0.0.1"
+CHUNK_BYTES = 65536
+REQUEST = re.compile(rb"(?:^|\r\n\r\n)([A-Z]+ /v1/[^ ]*) HTTP/1\.1\r\n")
+
+
+class Exchange:
+    """One connection of a client, and the proxy's own one to the server."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
+        self.proxy = proxy
+        self.client = client
+        self.server: socket.socket | None = None
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while data := self.client.recv(CHUNK_BYTES):
+                if (behaviour := self.proxy.note(data)) is not None:
+                    behaviour(self)
+                    break
+                self.pass_on(data)
+        self.close()
+
+    def pass_on(self, data: bytes) -> None:
+        if self.server is None:
+            self.server = self.proxy.reach_server()
+            threading.Thread(target=self._pass_back, daemon=True).start()
+        self.server.sendall(data)
+
+    def _pass_back(self) -> None:
+        with suppress(OSError):
+            while self.server is not None and (data := self.server.recv(CHUNK_BYTES)):
+                self.client.sendall(data)
+        self.close()
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset, as a crashed peer or a firewall does."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+
+    def close(self) -> None:
+        for end in (self.client, self.server):
+            if end is not None:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)  # close() alone would not wake the thread that reads from it
+                end.close()
+
+
+class Proxy:
+    """Listens on a port of its own; `behaviour` None passes everything on."""
+
+    def __init__(self, server: Address, *, tls: ssl.SSLContext | None = None) -> None:
+        self.server = server
+        self.tls = tls
+        self.requests: list[tuple[float, str]] = []
+        """When each request of a client came, by the monotonic clock, and its method and path."""
+        self.connections = 0
+        self._behaviour: Behaviour | None = None
+        self._only = ""
+        self._exchanges: list[Exchange] = []
+        self._lock = threading.Lock()
+        self.ended = threading.Event()
+        self._listener: socket.socket | None = None
+        self.port = 0
+        self._listen()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{HOST}:{self.port}"
+
+    @contextmanager
+    def running(self) -> Iterator[Proxy]:
+        try:
+            yield self
+        finally:
+            self.ended.set()
+            self._stop_listening()
+            self.cut()
+
+    # ── What it can be told ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def misbehave(self, behaviour: Behaviour, only: str = "") -> None:
+        """From now on, do this to every request; or only to those with this in their paths."""
+        self._behaviour, self._only = behaviour, only
+
+    def refuse(self) -> None:
+        """From now on nobody listens here, and who was connected is cut off."""
+        self._stop_listening()
+        self.cut()
+
+    def behave(self) -> None:
+        """Pass everything on again."""
+        self._behaviour = None
+        if self._listener is None:
+            self._listen()
+
+    def cut(self) -> None:
+        """Cut every connection that there is."""
+        with self._lock:
+            exchanges, self._exchanges = self._exchanges, []
+        for exchange in exchanges:
+            exchange.close()
+
+    # ── How it works ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def note(self, data: bytes) -> Behaviour | None:
+        """Count the requests that begin in these bytes; return what to do instead of passing them on."""
+        paths = [match.decode() for match in REQUEST.findall(data)]
+        now = time.monotonic()
+        self.requests += [(now, path) for path in paths]
+        meant = not self._only or any(self._only in path for path in paths)
+        return self._behaviour if meant else None
+
+    def count(self, since: float, until: float) -> int:
+        return sum(since <= at <= until for at, _ in self.requests)
+
+    def reach_server(self) -> socket.socket:
+        if isinstance(self.server, tuple):
+            return socket.create_connection(self.server, timeout=None)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self.server)
+        return server
+
+    def _listen(self) -> None:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, self.port))
+        listener.listen(64)
+        self._listener, self.port = listener, listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        if self.tls is not None:
+            try:
+                client = self.tls.wrap_socket(client, server_side=True)
+            except OSError:  # the client did not like the certificate
+                client.close()
+                return
+        exchange = Exchange(self, client)
+        with self._lock:
+            self._exchanges = [each for each in self._exchanges if each.client.fileno() >= 0] + [exchange]
+        exchange.run()
+
+
+# ── Behaviours ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reset_at_once(exchange: Exchange) -> None:
+    """The connection breaks while the request is on its way."""
+    exchange.reset()
+
+
+def reset_in_the_answer(exchange: Exchange) -> None:
+    """The connection breaks in the middle of the answer."""
+    exchange.client.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"dat')
+    exchange.reset()
+
+
+def say_nothing(exchange: Exchange) -> None:
+    """The request is taken and never answered, until the client gives up."""
+    while exchange.client.recv(CHUNK_BYTES) and not exchange.proxy.ended.is_set():
+        pass
+
+
+def trickle(exchange: Exchange) -> None:
+    """A correct answer at one byte a second, from the status line on."""
+    for byte in response(200, b"{}"):
+        exchange.client.sendall(bytes([byte]))
+        if exchange.proxy.ended.wait(1.0):
+            return
+
+
+def answer(status: int, body: Any = None, kind: str = "application/json", **headers: str) -> Behaviour:
+    """The same answer to every request: JSON, or bytes as they are; `Retry_After="1"` becomes a header."""
+    raw = body if isinstance(body, bytes) else json.dumps(body if body is not None else {"errors": []}).encode()
+
+    def behaviour(exchange: Exchange) -> None:
+        exchange.client.sendall(response(status, raw, kind, **headers))
+
+    return behaviour
+
+
+def response(status: int, body: bytes, kind: str = "application/json", **headers: str) -> bytes:
+    head = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in head.items())
+    return f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode() + body

@@ -1,0 +1,34 @@
+"""Every way it breaks: one row of docs/RELIABILITY.md each, against the real OpenBao."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.faults.report import HEAD, PAGE
+from tests.faults.runner import ALL_FAULTS, MOST_REQUESTS, AnyFault, Result
+from tests.faults.trial import DEFAULTS, Pace
+
+SLACK_SECONDS = 3.0
+"""What a busy machine may add."""
+
+
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_survived(fault: AnyFault, results: dict[str, Result], pace: Pace) -> None:
+    """As its row says: what is served, how much is asked, what is said, and well again without help in time."""
+    result = results[fault.name]
+    assert list(result.complaints) == []
+    assert result.requests <= MOST_REQUESTS
+    assert result.recovery <= pace.bound + SLACK_SECONDS
+
+
+def test_document_holds_every_fault() -> None:
+    """The table of the document is that of the tests, and its figures keep what it promises."""
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if " | " in line]
+    assert rows[0] == HEAD.splitlines()[0].strip("| ").split(" | ")
+    told = [fault_row for fault_row in rows[1:]]
+    assert [row[:3] for row in told] == [[fault.name, fault.how, fault.says] for fault in ALL_FAULTS], "run make faults"
+    for _, _, _, requests, recovery in told:
+        assert int(requests) <= MOST_REQUESTS
+        assert float(re.sub(r"[^0-9.]", "", recovery)) <= DEFAULTS.bound
