@@ -39,7 +39,7 @@ timing: $(VENV)/installed ## Reckon how long an outage is survived; write docs/T
 	@$(BIN)/python -m tests.timing
 
 clean: ## Remove the virtual environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed-check: $(VENV)/installed requirements-check.txt

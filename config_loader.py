@@ -14,6 +14,7 @@ import configparser
 import dataclasses
 import difflib
 import os
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from vault_errors import ConfigurationError
 
 DEFAULT_PATH = Path(__file__).with_name("config.ini")
 
+HOST = re.compile(r"[\w.:-]+", re.ASCII)
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 
@@ -42,7 +44,7 @@ def a_text(value: str) -> str:
 
 
 def a_name(value: str) -> str:
-    if not value or not value.isprintable() or any(character in value for character in "/ "):
+    if value in ("", ".", "..") or not value.isprintable() or any(character in value for character in "/ "):
         raise ValueError("a name without spaces and slashes")
     return value
 
@@ -53,15 +55,26 @@ def a_path(value: str) -> str:
     return value
 
 
+def a_namespace(value: str) -> str:
+    """It is sent as an HTTP header."""
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError("a path such as team/shop, in ASCII and without spaces")
+    return value
+
+
 def an_address(value: str) -> str:
-    expected = "an address such as http://127.0.0.1:8200 or https://vault.example.com, without user or query"
+    expected = "an address such as http://127.0.0.1:8200 or https://vault.example.com, without spaces, user or query"
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018  # a port that is none raises here
+        host = parts.hostname or ""
+        host.encode("idna")  # and here a name with a part that is empty or too long
     except ValueError:
         raise ValueError(expected) from None
     plain = not (parts.username or parts.password or parts.query or parts.fragment)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain or not value.isprintable():
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or not plain:
+        raise ValueError(expected)
+    if " " in value or not value.isprintable():
         raise ValueError(expected)
     return value.rstrip("/")
 
@@ -77,7 +90,7 @@ def its_opposite(value: str) -> bool:
 
 
 def a_file(value: str) -> str:
-    if value and not Path(value).is_file():
+    if value and not os.path.isfile(value):  # which, unlike Path, takes a name that is too long
         raise ValueError("a file that exists")
     return value
 
@@ -119,7 +132,7 @@ class VaultSettings:
 
     entity: str = setting(a_name)
     url: str = setting(an_address, "http://127.0.0.1:8200", also={"VAULT_ADDR": an_address})
-    namespace: str = setting(a_text, "")
+    namespace: str = setting(a_namespace, "")
     role_id: str = setting(a_text)
     secret_id: str = setting(a_text, secret=True)
     ca_file: str = setting(a_file, "", also={"VAULT_CACERT": a_file})
@@ -309,9 +322,14 @@ def _parse_section(
         try:
             values[declared.name] = parse(value)
         except ValueError as error:
-            shown = "(not shown)" if declared.metadata["secret"] or "@" in value else ascii(value[:80])
-            problems.append(f"[{section}] {declared.name}: found {shown}{source}, expected {error}")
+            problems.append(f"[{section}] {declared.name}: found {_shown(declared, value)}{source}, expected {error}")
     return values
+
+
+def _shown(declared: dataclasses.Field[Any], value: str) -> str:
+    # An indented line continues the one above it, so the line of the secret_id may be part of any value.
+    hidden = declared.metadata["secret"] or "@" in value or "secret_id" in value.lower()
+    return "(not shown)" if hidden else ascii(value[:80])
 
 
 def _look_up(

@@ -224,7 +224,11 @@ class VaultAdapter(RawAdapter):  # type: ignore[misc]  # hvac is not typed
         try:
             response = super().request(method, url, headers, raise_exception=False, **kwargs)
         except requests.RequestException as error:
-            raise connection_error(error, self.base_uri) from error
+            # Of its causes only what the operating system said: http.client's quote what they could not read (P1).
+            cause = _root_cause(error)
+            raise connection_error(error, self.base_uri) from (cause if isinstance(cause, OSError) else None)
+        except ValueError:  # requests follows redirects, and lets this one pass
+            raise UnexpectedResponse(f"{url.removeprefix('/v1/')} was answered with a redirect to no address") from None
         if raise_exception and not response.ok:
             raise status_error(response, method, url.removeprefix("/v1/"))
         return json_object(response, url.removeprefix("/v1/")) if response.content else {}
@@ -322,8 +326,11 @@ def connection_error(error: requests.RequestException, url: str) -> VaultUnavail
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """What the operating system raised, at the end of the chain of libraries that wrapped it."""
-    while (inner := error.__cause__ or error.__context__) is not None:
+    """What the operating system raised, behind the libraries that wrapped it; what the caller handles lies beyond."""
+    while isinstance(error, requests.RequestException) or not isinstance(error, OSError):
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            break
         error = inner
     return error
 

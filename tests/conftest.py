@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterator
 
 import hvac
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.backends import Backend, containers, embedded
+
+# --hypothesis-profile=thorough looks for what the same few examples at each run do not show.
+settings.register_profile("quick", max_examples=30, derandomize=True, deadline=None, suppress_health_check=HealthCheck)
+settings.register_profile("thorough", max_examples=1000, deadline=None, suppress_health_check=HealthCheck)
+settings.load_profile("quick")
 
 ROLE = "/v1/auth/approle/role/my-vault-app"
 

@@ -55,7 +55,7 @@ class Refusal(Exception):
     def __init__(self, status: int, *errors: str, data: Any = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status)
         self.status = status
-        self.body = {"errors": list(errors)} if data is None else {"data": data}
+        self.body: Any = {"errors": list(errors)} if data is None else {"data": data}
         self.headers = dict(headers or {})
 
 
@@ -117,6 +117,8 @@ class FakeVault(BaseAdapter):
         self.asked.append(what)
         self.tokens.append(token)
         self.timeouts.append(options["timeout"])
+        for value in request.headers.values():
+            value.encode("latin-1")  # as http.client does
         self.clock.pass_time(self.latency)
         response = requests.Response()
         response.request, response.url = request, str(request.url)

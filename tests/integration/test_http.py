@@ -242,6 +242,15 @@ def test_unreachable_server_is_explained(client_of: ClientOf, url: str, reason: 
         client_of(url).health_check()
 
 
+def test_error_of_the_caller_is_no_reason(client_of: ClientOf) -> None:
+    """Who asks while handling another error is not told that one."""
+    try:
+        raise KeyError("of the caller")
+    except KeyError:
+        with pytest.raises(VaultUnreachable, match="Connection refused"):
+            client_of("http://127.0.0.1:1").health_check()
+
+
 @pytest.mark.parametrize(
     "state", [{"sealed": True}, {"standby": True}, {"initialized": False, "sealed": True}], ids=str
 )

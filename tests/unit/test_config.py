@@ -139,6 +139,11 @@ class TestProblems:
             (MINIMUM + "url = 127.0.0.1:8200\n", "expected an address such as http://127.0.0.1:8200"),
             (MINIMUM + "url = http://host:99999\n", "expected an address"),
             (MINIMUM + "url = ftp://host\n", "expected an address"),
+            (MINIMUM + "url = http://a b\n", "expected an address"),
+            (MINIMUM + f"url = http://{'x' * 64}\n", "expected an address"),
+            (MINIMUM + "namespace = caf\u00e9\n", "expected a path such as team/shop, in ASCII"),
+            (MINIMUM + "[database_dynamic]\nrole_id = ..\n", "expected a name"),
+            (MINIMUM + f"ca_file = {'x' * 5000}\n", "expected a file that exists"),
             (MINIMUM + "ca_file = /nowhere/ca.pem\n", "found '/nowhere/ca.pem', expected a file that exists"),
             (MINIMUM + "[kv_secrets]\n", "[kv_secrets]: unknown section; did you mean kv_secret?"),
             (MINIMUM + "[http]\ntimeuot = 3\n", "[http] timeuot: unknown key; did you mean timeout?"),
@@ -181,6 +186,7 @@ class TestProblems:
             f"[vault]\nsecret_id {SECRET}\n",
             f"[vault]\nsecret_id = {SECRET}\x07\n",
             f"[vault]\nurl = http://admin:{SECRET}@host\n",
+            f"[vault]\nrole_id = 7fb49dd0\n  secret_id = {SECRET}\n",
         ],
     )
     def test_p1_no_secret_in_a_problem(self, load: Load, text: str) -> None:
