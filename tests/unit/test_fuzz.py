@@ -60,8 +60,8 @@ VARIABLES = [variable(*setting) for setting in SETTINGS] + ["VAULT_ADDR", "VAULT
 ODD_VALUES = [
     "", " ", "%", "%(entity)s", "${entity}", "true", "No", "0", "-1", "300", "0.5", "5e-324", "1e999", "nan", "-inf",
     "9" * 5000, "x" * 5000, "\u0661\u0662", "\u00b2", "1_0", "0x10", "\0", "\x1b[31m", "\x85", "\u2028", "\ufeff",
-    "http://[::1", "http://[::1]:1", "http://vault:99999", "https://\u2100", "HTTP://vault.", "http://a b", "http://a@b", "a/b",
-    f"http://{'x' * 64}", "http://vault/%zz", " http://vault ", "ftp://vault", str(DEFAULT_PATH), ".", "a;b", "# a",
+    "http://[::1", "http://[::1]:1", "http://vault:99999", "https://\u2100", "HTTP://vault.", "http://a b", "http://a@b",
+    f"http://{'x' * 64}", "http://vault/%zz", " http://vault ", "ftp://vault", str(DEFAULT_PATH), ".", "a;b", "a/b",
 ]  # fmt: skip
 ADDRESSES = st.text(max_size=8).map("http://{}".format)
 VALUES = st.sampled_from(ODD_VALUES) | st.text(max_size=20) | st.integers().map(str) | st.floats().map(str) | ADDRESSES
@@ -364,8 +364,8 @@ HEADER_LINES = st.binary(max_size=20) | st.sampled_from([
     *(b"Content-Encoding: " + coding for coding in (b"gzip", b"deflate", b"br", b"zstd", b"gzip, gzip, deflate", b"x")),
     *(b"Location: " + to for to in (b"http://[", b"\xff", b"//", b"/v1/sys/health", b"http://127.0.0.1:x")),
     *(b"Content-Type: text/html; charset=" + charset for charset in (b"idna", b"undefined", b"utf-16", b"\xff")),
-    b"Content-Length: x", b"Connection: close", b"Set-Cookie: a=b; Expires=x; Max-Age=y; Version=z", b"Retry-After: \xb2", b" folded",
-    b":", b"no header", b"A: \0",
+    b"Content-Length: x", b"Connection: close", b"Set-Cookie: a=b; Expires=x; Max-Age=y; Version=z", b" folded",
+    b"Retry-After: \xb2", b":", b"no header", b"A: \0",
 ])  # fmt: skip
 CHUNKS = st.builds(
     lambda size, data: size + b"\r\n" + data + b"\r\n",
