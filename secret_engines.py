@@ -133,11 +133,14 @@ class SecretEngine(ABC, Generic[SettingsT]):
         self._clock = clock
         self._announcer = announcer
         self._backoff_max = backoff_max
+        self._turn = max(ASK_AGAIN_SECONDS, settings.refresh_interval)
         self._cache: dict[str, Cached] = {}
         self._flights: dict[str, SingleFlight] = {}
         self._changes: dict[str, int] = {}
+        self._token_generation = 0
+        self._token_ends = self._last_token_ended = NEVER
         self._closed = False
-        self._lock = threading.Lock()  # held to change the four above, never during a request
+        self._lock = threading.Lock()  # held to change all of the above, never during a request
 
     @abstractmethod
     def fetch(self, name: str, cached: Cached | None) -> Cached:
@@ -175,7 +178,18 @@ class SecretEngine(ABC, Generic[SettingsT]):
         return math.inf if cached is None else cached.fresh_until.left(self._clock)
 
     def token_changed(self, generation: int, ends: Moment) -> None:
-        """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one)."""
+        """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one).
+
+        What failed for want of a login need not wait for the end of its back-off.
+        """
+        with self._lock:
+            if generation != self._token_generation:
+                self._last_token_ended = self._token_ends
+                for flight in self._flights.values():
+                    flight.end_pause()
+            self._token_generation, self._token_ends = generation, ends
+            for name, cached in self._cache.items():
+                self._cache[name] = self._as_of_now(cached)
 
     def clear(self) -> None:
         """Forget every secret, and keep none from now on."""
@@ -232,7 +246,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
     def _fall_back(self, name: str, flight: SingleFlight, error: VaultError) -> Secret:
         """Serve what we hold, marked stale (K4); raise if we hold nothing, or if the error is Vault's answer."""
         cached = self._usable(name) if isinstance(error, NO_ANSWER) else None
-        longest = self._backoff_max if isinstance(error, NO_ANSWER) else ASK_AGAIN_SECONDS
+        longest = self._backoff_max if isinstance(error, NO_ANSWER) else self._turn
         if cached is not None:  # however long the back-off has grown, there is another try in what is left
             longest = min(longest, max(SHORTEST_PAUSE_SECONDS, cached.usable_until.left(self._clock) / 2))
         again = flight.failed(error, longest)
@@ -356,19 +370,6 @@ class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
 
     section = "database_dynamic"
     mount_suffix = "database"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._token_generation = 0
-        self._token_ends = self._last_token_ended = NEVER
-
-    def token_changed(self, generation: int, ends: Moment) -> None:
-        with self._lock:
-            if generation != self._token_generation:
-                self._last_token_ended = self._token_ends
-            self._token_generation, self._token_ends = generation, ends
-            for name, cached in self._cache.items():
-                self._cache[name] = self._as_of_now(cached)
 
     def fetch(self, name: str, cached: Cached | None) -> Cached:
         with role_must_exist(self.mount, name):

@@ -33,6 +33,10 @@ class SingleFlight:
         """Seconds until the next try is due; 0 if nothing failed."""
         return self._again.left(self._clock)
 
+    def end_pause(self) -> None:
+        """Let the next try come at once; should it fail, the back-off goes on from where it was."""
+        self._again = LONG_AGO
+
     def may_ask_early(self, interval: float) -> bool:
         """Whether to ask before it is time to; True once in so many seconds."""
         if self._asked_early.age(self._clock) < interval:

@@ -80,8 +80,8 @@ class Fault:
     """What is different about the tenant before it moves in."""
     lasts: bool = True
     """Whether there is an outage to sit through, or just a moment in which something changes."""
-    writes: bool = True
-    """Whether a new KV version at the end tells that the application reads again."""
+    served_at_the_end: Callable[[Tenant], str] = Tenant.write_secret
+    """The KV value by which to see that the application reads again: as a rule that of a new version."""
     own_server: bool = False
     own_mounts: bool = False
     short_token: bool = False
@@ -260,6 +260,13 @@ TOKEN = [
 
 # ── The secrets and the database ─────────────────────────────────────────────────────────────────────────────────────
 
+
+def roll_back(world: World) -> None:
+    second = world.tenant.write_secret()
+    world.trial.wait_until(lambda: world.trial.is_well(second), 30, "the second version was not seen")
+    world.tenant.roll_back_secret()
+
+
 GONE = raises("SecretDeleted", "SecretNotFound", says="Drops the value and raises SecretDeleted.")
 SECRETS_AND_DATABASE = [
     Fault("KV deleted", "kv delete", lambda world: world.tenant.delete_secret(), GONE, end=nothing),
@@ -271,8 +278,8 @@ SECRETS_AND_DATABASE = [
     ),
     Fault(
         "KV rolled back", "The values of version 1 come back as a new version",
-        lambda world: world.tenant.roll_back_secret(), Outcome("Serves the old value again."), end=nothing,
-        lasts=False, writes=False,
+        roll_back, Outcome("Serves the old value again."), end=nothing, lasts=False,
+        served_at_the_end=lambda tenant: tenant.value(1),
     ),
     Fault(
         "KV mount disabled", "secrets disable; then enabled and written anew", lambda world: world.tenant.unmount_kv(),

@@ -57,6 +57,7 @@ class Scene:
 
     def end(self, program: Program) -> float:
         """Send SIGTERM; return how long the end took."""
+        self.requests = self.requests or len(self.proxy.requests)
         status, took = program.stop(signal.SIGTERM)
         self.output += program.out + program.err
         if status != 0:

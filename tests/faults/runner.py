@@ -173,10 +173,10 @@ class Runner:
                 threading.Event().wait(began + self._pace.outage - time.monotonic())
             ended = time.monotonic()
             fault.end(world)
-            value = world.tenant.write_secret() if fault.writes else None
+            value = fault.served_at_the_end(world.tenant)
             trial.wait_until(lambda: trial.is_well(value), patience, "it did not become well again")
         well = time.monotonic()
-        requests = trial.requests(began, ended if fault.lasts else well)
+        requests = trial.requests(began, ended if fault.lasts and not fault.outcome.ends else well)
         exit_took = trial.stop()
         return Result(well - ended, requests, [*self._complaints(fault, trial, exit_took), *self._leaks(trial)])
 

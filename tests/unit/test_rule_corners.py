@@ -30,7 +30,14 @@ from tests.unit.conftest import ClientFactory
 from tests.unit.test_token_rules import raising
 from vault_app import VaultApplication
 from vault_client import VaultClient
-from vault_errors import ClientClosed, SecretDeleted, SecretNotFound, UnexpectedResponse, VaultUnavailable
+from vault_errors import (
+    ClientClosed,
+    PermissionDenied,
+    SecretDeleted,
+    SecretNotFound,
+    UnexpectedResponse,
+    VaultUnavailable,
+)
 from vault_events import Event, StaleServed, TokenLost
 from vault_http import BriefRetry
 
@@ -173,8 +180,10 @@ class TestSecrets:
             clock.pass_time(5)
         assert vault.count()[KV_METADATA] == 2
 
-    def test_k3_missing_secret_is_asked_for_soon(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
-        """A no is no outage: however often it came, a second later Vault is asked again."""
+    def test_k3_missing_secret_is_asked_for_each_turn(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """A no is no outage: however often it came, within an interval Vault is asked again."""
         vault.instead[KV_DATA] = raising(Refusal(404))
         for _ in range(6):
             with pytest.raises(SecretNotFound):
@@ -183,8 +192,33 @@ class TestSecrets:
         with pytest.raises(SecretNotFound):
             client.get_kv_secret("database")
         vault.come_back()
-        clock.pass_time(1)
+        clock.pass_time(5)
         assert client.get_kv_secret("database").version == 1
+
+    def test_c2_refusals_do_not_add_up(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A reader that asks all the time for what it may not read costs a request a turn, not one a second."""
+        vault.instead[KV_DATA] = raising(Refusal(403))
+        for _ in range(600):
+            with pytest.raises(PermissionDenied):
+                client.get_kv_secret("database")
+            clock.pass_time(0.1)
+        assert 60 / 5 <= vault.count()[KV_DATA] <= 2 * 60 / 5 + 3
+
+    def test_t8_login_ends_the_pauses(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """What failed for want of a login does not wait on: else two back-offs would follow each other."""
+        vault.go_down()
+        for _ in range(6):
+            with pytest.raises(VaultUnavailable):
+                client.get_database_dynamic_secret("db-demo-dynamic")
+            clock.pass_time(30)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.come_back()
+        clock.pass_time(15)  # the shortest pause that it may be now
+        while not client.logged_in:
+            client.keep_token_alive()
+            clock.pass_time(0.5)
+        assert client.get_database_dynamic_secret("db-demo-dynamic").ttl
 
     def test_d2_renewable_token_is_not_replaced(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """Half-way through its life a token that will be renewed is good for any lease."""
