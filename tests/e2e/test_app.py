@@ -204,6 +204,33 @@ def program_in_a_deaf_request(start: Run) -> Iterator[Program]:
         yield program
 
 
+class TestCheckLogin:
+    def test_login_shows_the_user(self, app: Run, backend: Backend) -> None:
+        """With check_login the dynamic block ends with who the database takes us for."""
+        where = {"PGHOST": str(backend.database["host"]), "PGPORT": str(backend.database["port"])}
+        status, program = once(
+            app, "--show-secrets", PGDATABASE="postgres", DATABASE_DYNAMIC_CHECK_LOGIN="true", **where
+        )
+        user = re.search(r"username: (v-approle-\S+)", program.out)
+        assert status == 0
+        assert user
+        assert f"👤 The database takes us for {user[1]}\n" in program.out
+
+    def test_login_that_fails_is_explained(self, app: Run) -> None:
+        """The secret is still good for others: the status is 0, and neither user nor password is in the reason."""
+        status, program = once(app, PGHOST="/nowhere", DATABASE_DYNAMIC_CHECK_LOGIN="true")
+        assert status == 0
+        assert "❌ The database does not let us in: connection failed" in program.out
+        assert "v-approle-" not in program.out
+
+    def test_driver_is_needed(self, app: Run, tmp_path: Path) -> None:
+        """Without psycopg it is a problem of the configuration, told as such."""
+        (tmp_path / "psycopg.py").write_text("raise ImportError")
+        program = app(DATABASE_DYNAMIC_CHECK_LOGIN="true", PYTHONPATH=str(tmp_path))
+        assert program.wait() == 2
+        assert "[database_dynamic] check_login: found true, expected false: psycopg is not installed" in program.err
+
+
 class TestExit:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_x1_signal_ends_it_cleanly(self, app: Run, backend: Backend, number: signal.Signals) -> None:

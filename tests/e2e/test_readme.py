@@ -12,6 +12,7 @@ import pytest
 from config_loader import DEFAULT_PATH, variable
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
+from tests.faults.runner import ALL_FAULTS
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -40,7 +41,7 @@ def shape(line: str) -> str:
     """A line of the screen without what differs from run to run."""
     line = re.sub(r"http://\S+", "URL", line)
     line = re.sub(r"/\S*/vault-dev-\w+", "FOLDER", line)
-    line = re.sub(r"(username: v-approle-).*|(password: ).*", r"\1\2…", line)
+    line = re.sub(r"((?:username:|us for) v-approle-).*|(password: ).*", r"\1\2…", line)
     return re.sub(r"\d+s\b", "…s", line)
 
 
@@ -65,15 +66,27 @@ def test_screen_is_what_the_program_shows(start: Run) -> None:
     assert [line for line in shown if shape(line) not in seen] == []
 
 
-def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path) -> None:
-    """The program that the README invites to copy."""
-    (snippet,) = blocks("python")
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, ["an API key of 20 characters", "connecting as v-approle-"]),
+        (1, ["psycopg as v-approle-", "SQLAlchemy as my-vault-app-static"]),
+    ],
+)
+def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path, number: int, expected: list[str]) -> None:
+    """The programs that the README invites to copy."""
     path = tmp_path / "snippet.py"
-    path.write_text(snippet, encoding="utf-8")
-    program = start(sys.executable, path, PYTHONPATH=str(PROJECT), **backend.application)
+    path.write_text(blocks("python")[number], encoding="utf-8")
+    where = {f"PG{key.upper()}".replace("DBNAME", "DATABASE"): str(value) for key, value in backend.database.items()}
+    program = start(sys.executable, path, PYTHONPATH=str(PROJECT), **where, **backend.application)
     assert (program.wait(), program.err) == (0, "")
-    assert "an API key of 20 characters" in program.out
-    assert "connecting as v-approle-" in program.out
+    for text in expected:
+        assert text in program.out
+
+
+def test_number_of_faults_is_right() -> None:
+    """As many as the catalogue has."""
+    assert f"lists {len(ALL_FAULTS)} faults" in README
 
 
 @pytest.mark.parametrize("rule", re.findall(r"^\| ([A-Z]\d) \|", README, flags=re.MULTILINE))

@@ -68,6 +68,21 @@ def test_outcome_is_true(secret: Secret, fetched: bool, expected: str) -> None:
     assert expected in written(show, stream)
 
 
+def test_login_is_told_in_the_block() -> None:
+    """Who the database takes us for, or why it does not let us in; masked as the rest is."""
+    read = SecretRead(LEASE, fetched=True, database_user="v-approle-1")
+    refused = SecretRead(LEASE, fetched=True, login_error="password authentication failed")
+    for event, show, expected in (
+        (read, True, "👤 The database takes us for v-approle-1"),
+        (read, False, "👤 The database takes us for ********"),
+        (refused, False, "❌ The database does not let us in: password authentication failed"),
+    ):
+        shown, stream = console(show=show)
+        shown(event)
+        assert written(shown, stream).splitlines()[-1] == expected
+    assert "v-approle-1" not in repr(read)
+
+
 def test_p1_masks_betray_nothing() -> None:
     """With values hidden, a long and a short one look the same."""
     show, stream = console()
