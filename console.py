@@ -220,7 +220,7 @@ class Console:
     def _login(self, event: SecretRead) -> list[str]:
         """What the database said to the credentials, if it was asked."""
         if event.login_error is not None:
-            return [self._bad(f"❌ The database does not let us in: {event.login_error}")]
+            return [self._bad(f"❌ No login to the database: {event.login_error}")]
         if event.database_user is None:
             return []
         shown = printable(event.database_user) if self._config.console.show_secrets else MASK

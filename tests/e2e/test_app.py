@@ -220,7 +220,7 @@ class TestCheckLogin:
         """The secret is still good for others: the status is 0, and neither user nor password is in the reason."""
         status, program = once(app, PGHOST="/nowhere", DATABASE_DYNAMIC_CHECK_LOGIN="true")
         assert status == 0
-        assert "❌ The database does not let us in: connection failed" in program.out
+        assert "❌ No login to the database: connection" in program.out
         assert "v-approle-" not in program.out
 
     def test_driver_is_needed(self, app: Run, tmp_path: Path) -> None:

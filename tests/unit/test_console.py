@@ -75,7 +75,7 @@ def test_login_is_told_in_the_block() -> None:
     for event, show, expected in (
         (read, True, "👤 The database takes us for v-approle-1"),
         (read, False, "👤 The database takes us for ********"),
-        (refused, False, "❌ The database does not let us in: password authentication failed"),
+        (refused, False, "❌ No login to the database: password authentication failed"),
     ):
         shown, stream = console(show=show)
         shown(event)
