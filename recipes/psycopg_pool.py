@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from psycopg import Connection
@@ -64,16 +63,13 @@ class VaultPool(ConnectionPool[VaultConnection]):
             **options,
         )
 
-    def __enter__(self) -> VaultPool:
-        self._rotation.__enter__()
-        super().__enter__()
-        return self
+    def open(self, wait: bool = False, timeout: float = 30.0) -> None:
+        self._rotation.start()
+        super().open(wait, timeout)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._rotation.__exit__()
-        super().__exit__(kind, error, trace)
+    def close(self, timeout: float = 5.0) -> None:
+        self._rotation.stop()
+        super().close(timeout)
 
     def getconn(self, timeout: float | None = None) -> VaultConnection:
         self._this_call.refused_one = False

@@ -48,7 +48,7 @@ ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
 
 class Rotation:
-    """Keeps one pool on the credentials that Vault gives now. A context manager.
+    """Keeps one pool on the credentials that Vault gives now, from `start` to `stop`.
 
     `credentials` asks the client for them, such as `partial(vault.get_database_static_secret, "db-demo-static")`.
     `cycle` takes the idle connections out of the pool and puts them back: a pool that nobody uses must let go, too.
@@ -69,11 +69,10 @@ class Rotation:
             "pool-keeper", self._keep, interval=self._seconds_to_next_look, stop=self._stop, on_error=self._report
         )
 
-    def __enter__(self) -> Rotation:
+    def start(self) -> None:
         self._keeper.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._stop.set()
         self._keeper.join(LONGEST_LOOK_SECONDS)
 

@@ -53,6 +53,9 @@ def vault_engine(vault: VaultClient, credentials: Callable[[], Secret], url: str
         if rotation.must_go(connection):
             raise DisconnectionError("opened under credentials that are no longer the current ones")
 
-    with rotation:
+    rotation.start()
+    try:
         yield engine
-    engine.dispose()
+    finally:
+        rotation.stop()
+        engine.dispose()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from tests.faults.trial import EXIT_SECONDS, Pace, Trial, Watchers
 
 GRACE_SECONDS = 20.0
 """How much longer than allowed is waited, so that the test can say how long it took; and what a busy machine needs."""
+LONGEST_RUN_SECONDS = 100.0
+"""How long all trials together may take beyond an outage."""
 MOST_REQUESTS = 60
 """Of the whole program, in an outage of 60 s."""
 
@@ -55,6 +57,9 @@ class Result:
     """What it did and should not have done; or what it left undone."""
 
 
+HUNG = Result(0.0, 0, ["did not come to an end"])
+
+
 class Runner:
     """What all trials share: the server, the database, the certificates."""
 
@@ -64,12 +69,29 @@ class Runner:
         self.watchers = Watchers()
 
     def run(self, faults: Sequence[AnyFault]) -> dict[str, Result]:
-        with (
-            self._logging(),
-            forgetful_resolver() as self._unknown_names,
-            ThreadPoolExecutor(max_workers=self._pace.at_once) as pool,
-        ):
-            return dict(zip((fault.name for fault in faults), pool.map(self._try_out, faults), strict=True))
+        """What came of each fault, by its name. One that hangs is one that fails; where it hangs is printed."""
+        results: dict[str, Result] = {}
+        waiting = iter(faults)
+        turn = threading.Lock()
+
+        def try_out_all() -> None:
+            while True:
+                with turn:
+                    fault = next(waiting, None)
+                if fault is None:
+                    return
+                results[fault.name] = self._try_out(fault)
+
+        with self._logging(), forgetful_resolver() as self._unknown_names:
+            threads = [threading.Thread(target=try_out_all, daemon=True) for _ in range(self._pace.at_once)]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + self._pace.outage + LONGEST_RUN_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if len(results) < len(faults):
+            faulthandler.dump_traceback()
+        return {fault.name: results.get(fault.name, HUNG) for fault in faults}
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
