@@ -17,7 +17,8 @@ server: $(VENV)/installed ## Keep OpenBao and PostgreSQL running for a second te
 	@$(BIN)/python -m devserver
 
 test: $(VENV)/installed ## Run all tests on the same real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .

@@ -96,8 +96,13 @@ class Tenant:
         )
         return self
 
-    def issue_secret_id(self, **limits: Any) -> None:
-        self.secret_id = self.root.adapter.post(f"{self.role}/secret-id", json=limits)["data"]["secret_id"]
+    def issue_secret_id(self) -> None:
+        self.secret_id = self.root.adapter.post(f"{self.role}/secret-id")["data"]["secret_id"]
+
+    def has_secret_id(self) -> bool:
+        """Whether Vault would still let its secret_id in."""
+        answer = self.root.adapter.post(f"{self.role}/secret-id/lookup", json={"secret_id": self.secret_id})
+        return isinstance(answer, dict)  # 204 and nothing when it is unknown
 
     def give_policy(self, text: str = POLICY) -> None:
         self.root.sys.create_or_update_policy(self.name, text.format(entity=self.entity, name=self.name))

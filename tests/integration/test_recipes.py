@@ -264,11 +264,15 @@ def test_replacing_is_paced(credentials: Credentials, rotation: Rotation) -> Non
 # ── Under load ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.alone
 def test_no_query_is_lost_while_credentials_rotate() -> None:
-    """16 threads a pool, leases of 3 s and a rotation every 5 s: what `make rotation` does for a minute, for 20 s."""
+    """16 threads a pool, leases of 3 s and a rotation every 5 s: what `make rotation` does for a minute, for 20 s.
+
+    Only a query that runs keeps its connection past the end of a lease. That a static password has changed is seen
+    within a second or so.
+    """
     loads = run(20)
     assert [load.failures[:3] for load in loads] == [[]] * 4
     assert sum(len(load.rotations) for load in loads) > 15
-    for load in loads:
-        assert load.overdue < 3
-        assert load.p99(rotating=True) <= 3 * load.p99(rotating=False)
+    assert all(load.overdue < 2 for load in loads)
+    assert [load.name for load in loads if load.p99(rotating=True) > 3 * load.p99(rotating=False)] == []
