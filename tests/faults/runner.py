@@ -188,8 +188,8 @@ class Runner:
         began = time.monotonic()
         fault.begin(world)
         if fault.outcome.ends:
+            ended = time.monotonic()
             trial.wait_until(lambda: trial.status is not None, self._pace.outage + patience, "it did not end")
-            ended = began
         else:
             if fault.lasts:
                 threading.Event().wait(began + self._pace.outage - time.monotonic())
