@@ -19,6 +19,7 @@ from tests.faults.proxy import (
 )
 from tests.faults.tenant import Tenant
 from tests.faults.trial import Pace, Trial
+from vault_errors import PermissionDenied, RequestRejected, SecretNotFound, VaultError
 
 SECRETS = "my-vault-app-"
 """In the paths of all secrets, and in none of the token's."""
@@ -50,7 +51,7 @@ class Outcome:
     """What the application must do, as the table says it and as the test checks it."""
 
     says: str
-    allowed: frozenset[str] = frozenset()
+    allowed: tuple[type[VaultError], ...] = ()
     """The errors that a reader of KV may get; none where the value must be served all the time."""
     must_raise: bool = False
     must_be_stale: bool = False
@@ -63,8 +64,8 @@ STALE = Outcome(SILENCE, must_be_stale=True)
 UNAFFECTED = Outcome("Goes on without an error.")
 
 
-def raises(*errors: str, says: str) -> Outcome:
-    return Outcome(says, frozenset(errors), must_raise=True)
+def raises(*errors: type[VaultError], says: str) -> Outcome:
+    return Outcome(says, errors, must_raise=True)
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,13 @@ def status(code: int, text: str = "", note: str = "", **headers: str) -> Fault:
     return at_the_proxy(f"{code}{note}", "Every request is answered so", answer(code, body, **headers))
 
 
-def refusal(code: int, error: str) -> Fault:
+def refusal(code: int, error: type[VaultError]) -> Fault:
     """A status that is Vault's word on a secret: what is cached must go."""
     return Fault(
         str(code),
         "Every request for a secret is answered so",
         lambda world: world.proxy.misbehave(answer(code, {"errors": ["no"]}), only=SECRETS),
-        raises(error, says=f"Drops the value and raises {error}."),
+        raises(error, says=f"Drops the value and raises {error.__name__}."),
     )
 
 
@@ -127,10 +128,10 @@ NETWORK = [
     at_the_proxy("response over the limit", "200 and more JSON than 4096 bytes", answer(200, {"data": "x" * 5000})),
 ]
 STATUSES = [
-    refusal(400, "RequestRejected"),
-    refusal(403, "PermissionDenied"),
-    refusal(404, "SecretNotFound"),
-    refusal(405, "RequestRejected"),
+    refusal(400, RequestRejected),
+    refusal(403, PermissionDenied),
+    refusal(404, SecretNotFound),
+    refusal(405, RequestRejected),
     status(412, "required index state not present"),
     status(429, "rate limit quota exceeded"),
     status(429, "rate limit quota exceeded", " with Retry-After", Retry_After="2"),
@@ -248,7 +249,7 @@ TOKEN = [
     Fault(
         "policy taken away and given back", "It grants nothing; then what it did",
         lambda world: world.tenant.give_policy('path "auth/token/*" {{ capabilities = ["read", "update"] }}'),
-        raises("PermissionDenied", says="Drops the value and raises PermissionDenied, with the path; never logs in."),
+        raises(PermissionDenied, says="Drops the value and raises PermissionDenied, with the path; never logs in."),
         end=lambda world: world.tenant.give_policy(),
     ),
 ]  # fmt: skip
@@ -263,14 +264,14 @@ def roll_back(world: World) -> None:
     world.tenant.roll_back_secret()
 
 
-GONE = raises("SecretDeleted", "SecretNotFound", says="Drops the value and raises SecretDeleted.")
+GONE = raises(SecretNotFound, says="Drops the value and raises SecretDeleted.")
 SECRETS_AND_DATABASE = [
     Fault("KV deleted", "kv delete", lambda world: world.tenant.delete_secret(), GONE, end=nothing),
     Fault("KV destroyed", "kv destroy", lambda world: world.tenant.destroy_secret(), GONE, end=nothing),
     Fault(
         "KV recreated", "Deleted with its metadata and written anew: version 1 again",
         lambda world: world.tenant.recreate_secret(),
-        Outcome("Serves the new value.", frozenset({"SecretNotFound"})), end=nothing, lasts=False,
+        Outcome("Serves the new value.", (SecretNotFound,)), end=nothing, lasts=False,
     ),
     Fault(
         "KV rolled back", "The values of version 1 come back as a new version",
@@ -279,7 +280,7 @@ SECRETS_AND_DATABASE = [
     ),
     Fault(
         "KV mount disabled", "secrets disable; then enabled and written anew", lambda world: world.tenant.unmount_kv(),
-        raises("SecretNotFound", says="Drops the value and raises SecretNotFound."),
+        raises(SecretNotFound, says="Drops the value and raises SecretNotFound."),
         end=lambda world: world.tenant.mount_kv(), own_mounts=True,
     ),
     Fault(

@@ -10,7 +10,6 @@ import io
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,8 +101,8 @@ class Reader:
     has_token: Callable[[], bool]
     last: Secret | None = None
     error: VaultError | None = None
-    errors: Counter[str] = field(default_factory=Counter)
-    """How often each kind of error was raised."""
+    errors: set[type[VaultError]] = field(default_factory=set)
+    """The kinds of errors that it got."""
     stale: int = 0
     values: set[str] = field(default_factory=set)
     """What was served: it must be in no output."""
@@ -114,7 +113,7 @@ class Reader:
             secret = self.get()
         except VaultError as error:
             self._judge_error(error)
-            self.errors[type(error).__name__] += 1
+            self.errors.add(type(error))
             self.error = error
         else:
             if secret.ttl == 0:
