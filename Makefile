@@ -16,7 +16,7 @@ demo: $(VENV)/installed ## Run the application on a real OpenBao and PostgreSQL,
 server: $(VENV)/installed ## Keep OpenBao and PostgreSQL running for a second terminal
 	@$(BIN)/python -m devserver
 
-test: $(VENV)/installed ## Run all tests on the same real servers
+test: $(VENV)/installed-test ## Run all tests on the same real servers
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
@@ -27,23 +27,27 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh .ci/run"; shellcheck setup-vault.sh .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
-faults: $(VENV)/installed ## Break everything for a minute each; write docs/RELIABILITY.md
+faults: $(VENV)/installed-test ## Break everything for a minute each; write docs/RELIABILITY.md
 	@$(BIN)/python -m pytest tests/faults --full --timeout=600 -q
 
-rotation: $(VENV)/installed ## Load database pools while credentials rotate; write docs/ROTATION.md
+rotation: $(VENV)/installed-test ## Load database pools while credentials rotate; write docs/ROTATION.md
 	@$(BIN)/python -m benchmarks.rotation
 
-soak: $(VENV)/installed ## Run for ten minutes with lifetimes of seconds; write docs/SOAK.md
+soak: $(VENV)/installed-test ## Run for ten minutes with lifetimes of seconds; write docs/SOAK.md
 	@$(BIN)/python -m tests.soak docs/SOAK.md
 
-timing: $(VENV)/installed ## Reckon how long an outage is survived; write docs/TIMING.md
+timing: $(VENV)/installed-test ## Reckon how long an outage is survived; write docs/TIMING.md
 	@$(BIN)/python -m tests.timing
 
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/installed-check: $(VENV)/installed requirements-check.txt
+$(VENV)/installed-test: $(VENV)/installed requirements-test.txt
+	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
+	@touch $@
+
+$(VENV)/installed-check: $(VENV)/installed-test requirements-check.txt
 	$(BIN)/pip install $(PIP_OPTIONS) -r requirements-check.txt
 	@touch $@
 
