@@ -155,6 +155,9 @@ class PunctualTLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = PunctualTLSConnection
 
 
+PUNCTUAL_POOLS = {"http": PunctualPool, "https": PunctualTLSPool}
+
+
 class BoundedHTTPAdapter(HTTPAdapter):
     """Reads a response no further than `limit` bytes, and no longer than the timeout (H1).
 
@@ -168,7 +171,12 @@ class BoundedHTTPAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": PunctualPool, "https": PunctualTLSPool}
+        self.poolmanager.pool_classes_by_scheme = PUNCTUAL_POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> urllib3.ProxyManager:
+        manager: urllib3.ProxyManager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = PUNCTUAL_POOLS
+        return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = urllib3.Timeout(total=kwargs["timeout"])  # for connecting and waiting together

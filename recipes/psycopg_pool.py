@@ -26,6 +26,9 @@ from vault_client import VaultClient
 from vault_secret import Secret
 
 CYCLE_TIMEOUT_SECONDS = 0.1
+RECONNECT_SECONDS = 5.0
+"""How long the pool tries by itself, at doubling pauses; then it tries again when somebody asks. After its own default
+of five minutes it would notice the end of an outage minutes late."""
 
 
 class VaultConnection(Connection[TupleRow]):
@@ -46,7 +49,10 @@ class OutdatedCredentials(Exception):
 
 
 class VaultPool(ConnectionPool[VaultConnection]):
-    """Options are those of ConnectionPool; `conninfo` says where the database is, but not who we are."""
+    """`conninfo` says where the database is, but not who we are. Opened by `with`, or by `open` and `close`.
+
+    `options` are those of ConnectionPool, but for `connection_class`, `check` and `open`.
+    """
 
     def __init__(
         self, vault: VaultClient, credentials: Callable[[], Secret], conninfo: str = "", **options: Any
@@ -60,7 +66,7 @@ class VaultPool(ConnectionPool[VaultConnection]):
             kwargs=kwargs,
             check=self._check_credentials,
             open=False,
-            **options,
+            **{"reconnect_timeout": RECONNECT_SECONDS, **options},
         )
 
     def open(self, wait: bool = False, timeout: float = 30.0) -> None:

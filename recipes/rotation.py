@@ -28,6 +28,8 @@ SHORTEST_LOOK_SECONDS = 0.1
 LOOKS_PER_TTL = 10
 PACE_SECONDS = 0.02
 """Between two connections that are replaced, so that a pool of 50 is through within a second."""
+REPLACING_SECONDS = 2.0
+"""How long after a change the keeper hurries."""
 URGENT_SECONDS = 0.2
 """With so little of a lease left, nothing waits for its turn."""
 REFUSED = "password authentication failed"
@@ -59,10 +61,11 @@ class Rotation:
         self._credentials = credentials
         self._cycle = cycle
         self._generation = 0
+        self._changed = 0.0
         self._pause = SHORTEST_LOOK_SECONDS
         self._reported: type[Exception] | None = None
         self._opened: WeakKeyDictionary[Connection, Secret] = WeakKeyDictionary()
-        self._lock = threading.Lock()  # held to change the two above and the one below, never during a request
+        self._lock = threading.Lock()  # held to change any of these, never during a request
         self._next_turn = 0.0
         self._stop = threading.Event()
         self._keeper = Worker(
@@ -111,7 +114,8 @@ class Rotation:
     def _look(self) -> Secret:
         secret = self._credentials()
         with self._lock:
-            self._generation = max(self._generation, secret.generation)  # a slower thread may come with an older one
+            if secret.generation > self._generation:  # a slower thread may come with an older one
+                self._generation, self._changed = secret.generation, time.monotonic()
         return secret
 
     # ── Letting go of it ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,17 +147,19 @@ class Rotation:
         try:
             ttl = self._look().ttl or 0.0
             self._pause = min(LONGEST_LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, ttl / LOOKS_PER_TTL))
-            self._reported = None
         finally:
             if self._has_old_connections():
                 self._cycle()
+        self._reported = None
 
     def _has_old_connections(self) -> bool:
         with self._lock:
             return any(self._is_old(secret) for connection, secret in self._opened.items() if not connection.closed)
 
     def _seconds_to_next_look(self) -> float:
-        return PACE_SECONDS if self._has_old_connections() else self._pause
+        """Soon, for a while after a change; what is old later is in use, and is looked at when it comes back."""
+        is_recent = time.monotonic() < self._changed + REPLACING_SECONDS
+        return PACE_SECONDS if is_recent and self._has_old_connections() else self._pause
 
     def _report(self, error: Exception) -> None:
         if type(error) is self._reported:  # an outage is told of once

@@ -176,6 +176,8 @@ class Proxy:
         exchange = Exchange(self, client)
         with self._lock:
             self._exchanges = [each for each in self._exchanges if each.client.fileno() >= 0] + [exchange]
+        if self._listener is None:  # told to refuse between the accept and here
+            exchange.close()
         exchange.run()
 
 
