@@ -15,12 +15,15 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks.rotation import run
+from lifetime import Moment
 from recipes.psycopg_pool import VaultPool
-from recipes.rotation import Rotation
+from recipes.rotation import REPLACING_SECONDS, Rotation
 from recipes.sqlalchemy_engine import vault_engine
 from tests.backends import Backend
+from tests.fakes import FakeClock
 from tests.integration.conftest import eventually
 from vault_client import VaultClient
+from vault_errors import VaultError, VaultUnreachable
 from vault_secret import Secret
 
 MOUNT = "my-vault-app-database"
@@ -204,6 +207,11 @@ class Credentials:
     def change(self) -> None:
         self.secret = Secret("database_static", "role", {}, generation=self.secret.generation + 1)
 
+    def lease(self, clock: FakeClock, seconds: float) -> None:
+        """From now on it is a lease, with so much left."""
+        expires = Moment.now(clock).after(seconds)
+        self.secret = Secret("database_dynamic", "role", {}, lease_id="id", generation=1, expires=expires, clock=clock)
+
 
 @pytest.fixture
 def credentials() -> Credentials:
@@ -259,6 +267,78 @@ def test_replacing_is_paced(credentials: Credentials, rotation: Rotation) -> Non
     rotation._look()
     assert [rotation.must_go(connection) for connection in opened] == [True, False]
     eventually(lambda: rotation.must_go(opened[1]))
+
+
+def test_lost_contact_while_connecting_leaves_nothing(credentials: Credentials, rotation: Rotation) -> None:
+    """Whether the new connection is outdated cannot be said: it is closed, not forgotten."""
+    opened = Connection()
+    answers: list[Secret | VaultError] = [credentials.secret, VaultUnreachable("gone")]
+
+    def answer() -> Secret:
+        if isinstance(now := answers.pop(0), VaultError):
+            raise now
+        return now
+
+    rotation._credentials = answer
+    with pytest.raises(VaultUnreachable):
+        rotation.connect(lambda _: opened)
+    assert opened.closed
+
+
+def test_late_news_make_nothing_old(credentials: Credentials, rotation: Rotation) -> None:
+    """A thread that was held up comes with credentials of before: what was opened under the new ones stays."""
+    before = credentials.secret
+    credentials.change()
+    connection = rotation.connect(lambda _: Connection())
+    credentials.secret = before
+    rotation._look()
+    assert not rotation.must_go(connection)
+
+
+def test_last_moments_wait_for_no_turn(credentials: Credentials, rotation: Rotation) -> None:
+    """Of old connections whose lease is about to end all go; those that are patient stay until it has ended."""
+    clock = FakeClock()
+    credentials.lease(clock, 10)
+    opened = [rotation.connect(lambda _: Connection()) for _ in range(3)]
+    credentials.change()
+    rotation._look()
+    assert [rotation.must_go(connection) for connection in opened] == [True, False, False]
+    clock.pass_time(9.9)
+    assert [rotation.must_go(connection, patient=True) for connection in opened] == [False, False, False]
+    assert [rotation.must_go(connection) for connection in opened] == [True, True, True]
+
+
+def test_ended_lease_goes_without_a_newer_one(credentials: Credentials, rotation: Rotation) -> None:
+    """While Vault is away there is none; the user is gone all the same."""
+    clock = FakeClock()
+    credentials.lease(clock, 10)
+    connection = rotation.connect(lambda _: Connection())
+    assert not rotation.must_go(connection)
+    clock.pass_time(10)
+    assert rotation.must_go(connection, patient=True)
+
+
+def test_foreign_connection_is_left_alone(rotation: Rotation) -> None:
+    """One that somebody else opened is somebody else's."""
+    assert not rotation.must_go(Connection())
+
+
+def test_outage_is_told_of_once(credentials: Credentials, rotation: Rotation, caplog: pytest.LogCaptureFixture) -> None:
+    """The keeper looks each second, and does not fill a log."""
+    for _ in range(5):
+        rotation._report(VaultUnreachable("cannot reach Vault"))
+    assert caplog.messages == ["pool-keeper: cannot reach Vault"]
+
+
+def test_keeper_rests_while_old_connections_are_in_use(credentials: Credentials, rotation: Rotation) -> None:
+    """After a change it hurries for a while; a long query does not keep it busy."""
+    connection = rotation.connect(lambda _: Connection())
+    credentials.change()
+    rotation._keep()
+    hurried = rotation._seconds_to_next_look()
+    rotation._changed -= REPLACING_SECONDS
+    assert hurried < rotation._seconds_to_next_look()
+    assert not connection.closed
 
 
 # ── Under load ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,12 @@ def test_many_refusals_ask_once(client: VaultClient, vault: FakeVault) -> None:
     """All threads of a pool are refused at the same time."""
     refused = READERS[STATIC](client)
     vault.rotation = "2026-11-23T20:00:00Z"
+
+    def slowly() -> Any:
+        time.sleep(0.1)  # long enough for all others to come meanwhile
+        return vault._static()
+
+    vault.instead[STATIC] = slowly
     with ThreadPoolExecutor(16) as pool:
         got = set(pool.map(client.get_instead_of, [refused] * 16))
     assert len(got) == 1
@@ -52,6 +60,16 @@ def test_what_was_replaced_is_not_doubted(client: VaultClient, vault: FakeVault)
     new = client.get_instead_of(refused)
     assert client.get_instead_of(refused) is new
     assert vault.count()[DYNAMIC] == 2
+
+
+def test_late_refusal_uses_up_nothing(client: VaultClient, vault: FakeVault) -> None:
+    """Of the old secret, when the new one is refused, too: Vault is still asked at once."""
+    first = READERS[DYNAMIC](client)
+    client.engines["database_dynamic"]._make_due(first.name)
+    second = READERS[DYNAMIC](client)
+    client.get_instead_of(first)
+    assert client.get_instead_of(second).generation == 3
+    assert vault.count()[DYNAMIC] == 3
 
 
 def test_c2_endless_refusals_are_paced(client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
