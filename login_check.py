@@ -6,7 +6,9 @@ the database is, libpq's own variables say: PGHOST, PGPORT, PGDATABASE.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 
 import psycopg
 
@@ -24,13 +26,23 @@ class LoginCheck:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, SecretRead) and event.fetched and event.secret.lease_id is not None:
-            event = checked_by_login(event)
+            event = within_time(event)
         self._listener(event)
+
+
+def within_time(event: SecretRead) -> SecretRead:
+    """`checked_by_login`, without waiting longer for a database that lets us in and then says nothing."""
+    checked: SimpleQueue[SecretRead] = SimpleQueue()
+    threading.Thread(target=lambda: checked.put(checked_by_login(event)), name="login-check", daemon=True).start()
+    try:
+        return checked.get(timeout=TIMEOUT_SECONDS)
+    except Empty:
+        return replace(event, login_error=f"no answer within {TIMEOUT_SECONDS} s")
 
 
 def checked_by_login(event: SecretRead) -> SecretRead:
     """The event with `database_user`, or with `login_error`, which does not name the user (P1)."""
-    username, password = (str(event.secret.data[key]) for key in ("username", "password"))
+    username, password = (str(event.secret.data.get(key, "unknown")) for key in ("username", "password"))
     try:
         with psycopg.connect(user=username, password=password, connect_timeout=TIMEOUT_SECONDS) as connection:
             row = connection.execute("SELECT current_user").fetchone()

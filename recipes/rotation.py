@@ -4,6 +4,8 @@ A database looks at a password when a connection is opened, and never again. So 
 credentials keeps its old connections, until Vault drops their user in the middle of a query. Here each connection
 carries the credentials that it was opened with. When Vault gives others, the old connections go one after the other, as
 they are taken out of the pool: no query is cut, and the database does not see them all come back at once.
+
+After a fork make the client and the pool anew: threads and locks do not come along.
 """
 
 from __future__ import annotations
@@ -85,11 +87,9 @@ class Rotation:
         """Open a connection under the credentials of now. Raises: psycopg.OperationalError, or a VaultError.
 
         One that was on its way while the credentials changed is not kept: whoever looked for old connections just then
-        has missed it (HikariCP #1836).
+        has missed it (HikariCP #1836). Should they have changed again, the second one goes like any other.
         """
         secret, connection = self._open(open_with)
-        with self._lock:
-            self._opened[connection] = secret
         try:
             changed = self._look().generation > secret.generation
         except VaultError:
@@ -97,7 +97,9 @@ class Rotation:
             raise
         if changed:
             connection.close()
-            return self.connect(open_with)
+            secret, connection = self._open(open_with)
+        with self._lock:
+            self._opened[connection] = secret
         return connection
 
     def _open(self, open_with: Callable[[Secret], ConnectionT]) -> tuple[Secret, ConnectionT]:
@@ -165,7 +167,7 @@ class Rotation:
         if type(error) is self._reported:  # an outage is told of once
             return
         self._reported = type(error)
-        # The text of a database's error may name a user that Vault made for us alone (P1).
+        # The kind is enough: the text of a database's error names the user.
         log.warning("pool-keeper: %s", error if isinstance(error, VaultError) else type(error).__name__)
 
 

@@ -34,7 +34,7 @@ def querying(pool: VaultPool, failures: list[str]) -> Iterator[None]:
             except Exception as error:  # noqa: BLE001 — whatever it is, it is counted
                 failures.append(f"a query failed: {type(error).__name__}")
 
-    threads = [threading.Thread(target=query) for _ in range(POOL_SIZE)]
+    threads = [threading.Thread(target=query, daemon=True) for _ in range(POOL_SIZE)]
     for thread in threads:
         thread.start()
     try:
@@ -42,7 +42,7 @@ def querying(pool: VaultPool, failures: list[str]) -> Iterator[None]:
     finally:
         ended.set()
         for thread in threads:
-            thread.join()
+            thread.join(60)
 
 
 def lose_the_active_node(

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.faults.runner import ALL_FAULTS, MOST_REQUESTS, AnyFault, Result
+from tests.faults.runner import ALL_FAULTS, AnyFault, Result
 from tests.faults.trial import Pace
 
 PAGE = Path(__file__).parents[2] / "docs" / "RELIABILITY.md"
@@ -51,7 +51,7 @@ def page(results: Mapping[str, Result], pace: Pace) -> str:
         pace=pace.name,
         lease=pace.lease,
         short=pace.short_token,
-        most=MOST_REQUESTS,
+        most=pace.most_requests,
         bound=pace.bound,
         table=table(results),
     )

@@ -35,7 +35,7 @@ class Database:
     def connect(self, user: str = "", password: str = "") -> psycopg.Connection[tuple[Any, ...]]:
         """As this user, or as the superuser."""
         user, password = (user, password) if user else self.superuser
-        return psycopg.connect(**self.connection, user=user, password=password, autocommit=True)
+        return psycopg.connect(**self.connection, user=user, password=password, autocommit=True, connect_timeout=10)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.faults.report import HEAD, PAGE
-from tests.faults.runner import ALL_FAULTS, MOST_REQUESTS, AnyFault, ClusterFault, Result
+from tests.faults.runner import ALL_FAULTS, AnyFault, ClusterFault, Result
 from tests.faults.trial import DEFAULTS, Pace
 
 SLACK_SECONDS = 8.0
@@ -19,7 +19,7 @@ def test_fault_is_survived(fault: AnyFault, results: dict[str, Result], pace: Pa
     """As its row says: what is served, how much is asked, what is said, and well again without help in time."""
     result = results[fault.name]
     assert list(result.complaints) == []
-    assert result.requests <= MOST_REQUESTS
+    assert result.requests <= pace.most_requests
     assert result.recovery <= SLACK_SECONDS + (pace.refresh if isinstance(fault, ClusterFault) else pace.bound)
 
 
@@ -32,5 +32,5 @@ def test_document_holds_every_fault(request: pytest.FixtureRequest) -> None:
     told = rows[1:]
     assert [row[:3] for row in told] == [[fault.name, fault.how, fault.says] for fault in ALL_FAULTS], "run make faults"
     for _, _, _, requests, recovery in told:
-        assert int(requests) <= MOST_REQUESTS
+        assert int(requests) <= DEFAULTS.most_requests
         assert float(re.sub(r"[^0-9.]", "", recovery)) <= DEFAULTS.bound

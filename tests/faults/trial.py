@@ -49,6 +49,8 @@ class Pace:
     """How often a reader asks, seconds."""
     at_once: int
     """How many faults are tried at the same time."""
+    most_requests: int
+    """Of the whole program during a fault. The first seconds cost most, so a short one is no sixth of a long one."""
     settings: Mapping[str, str]
 
     @property
@@ -57,7 +59,7 @@ class Pace:
         return self.refresh + self.backoff_max
 
 
-DEFAULTS = Pace("the settings of config.ini", 60.0, 10.0, 30.0, "1m", "30s", 0.2, 60, {})
+DEFAULTS = Pace("the settings of config.ini", 60.0, 10.0, 30.0, "1m", "30s", 0.2, 60, 60, {})
 QUICK = Pace(
     "scaled down",
     outage=4.0,
@@ -67,6 +69,7 @@ QUICK = Pace(
     short_token="3s",
     probe=0.1,
     at_once=16,
+    most_requests=40,
     settings={
         "KV_SECRET_REFRESH_INTERVAL": "0.5",
         "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5",
