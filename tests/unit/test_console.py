@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import login_check
 import vault_events
 from config_loader import VaultConfig
 from console import MASK, MOST_WAITING, Console, seconds, wants_colour
 from lifetime import Moment
+from login_check import LoginCheck
 from tests.fakes import PASSWORD, SECRET_ID, FakeClock
 from vault_errors import VaultUnreachable
 from vault_events import Event, LoggedIn, SecretChanged, SecretRead, StaleServed, TokenRenewed
@@ -81,6 +83,17 @@ def test_login_is_told_in_the_block() -> None:
         shown(event)
         assert written(shown, stream).splitlines()[-1] == expected
     assert "v-approle-1" not in repr(read)
+
+
+def test_login_to_a_silent_database_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lets us in and then says nothing holds up no worker."""
+    heard: list[Event] = []
+    ended = threading.Event()
+    monkeypatch.setattr(login_check, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(login_check, "checked_by_login", lambda event: ended.wait(30) and event)
+    LoginCheck(heard.append)(SecretRead(LEASE, fetched=True))
+    ended.set()
+    assert [event.login_error for event in heard if isinstance(event, SecretRead)] == ["no answer within 0.1 s"]
 
 
 def test_p1_masks_betray_nothing() -> None:
