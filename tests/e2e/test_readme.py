@@ -84,6 +84,12 @@ def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path, number: int,
         assert text in program.out
 
 
+@pytest.mark.parametrize("page", re.findall(r"`(docs/\w+\.md)`", README))
+def test_page_is_there_and_names_its_command(page: str) -> None:
+    """No figure in a document that a command did not print."""
+    assert re.search(r"`make \w+` (printed this table|writes this page)", (PROJECT / page).read_text(encoding="utf-8"))
+
+
 def test_number_of_faults_is_right() -> None:
     """As many as the catalogue has."""
     assert f"lists {len(ALL_FAULTS)} faults" in README
