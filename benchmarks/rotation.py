@@ -42,6 +42,8 @@ FULL_SECONDS = 60.0
 THREADS = 16
 LEASE, ROTATION = "3s", "5s"
 MOUNT = "my-vault-app-database"
+MOST_RATIO = 3.0
+"""How much worse p99 may be while credentials rotate."""
 AFTER_CHANGE_SECONDS = 0.5
 """What counts as rotating: the time in which the connections of a pool are replaced, and a little more."""
 SAMPLE_SECONDS = 0.05
@@ -66,6 +68,10 @@ class Load:
     def p99(self, *, rotating: bool) -> float:
         chosen = [took for began, took in self.latencies if self._is_rotating(began, took) is rotating]
         return quantiles(chosen, n=100)[98]
+
+    @property
+    def ratio(self) -> float:
+        return self.p99(rotating=True) / self.p99(rotating=False)
 
     def _is_rotating(self, began: float, took: float) -> bool:
         return any(began + took >= at and began <= at + AFTER_CHANGE_SECONDS for at in self.rotations)
@@ -218,7 +224,7 @@ def table(loads: list[Load]) -> str:
         between, rotating = load.p99(rotating=False), load.p99(rotating=True)
         rows.append(
             f"| {load.name} | {len(load.latencies):,} | {len(load.failures)} | {len(load.rotations)}"
-            f" | {between * 1000:.1f} ms | {rotating * 1000:.1f} ms | {rotating / between:.2f} | {load.overdue:.2f} s |"
+            f" | {between * 1000:.1f} ms | {rotating * 1000:.1f} ms | {load.ratio:.2f} | {load.overdue:.2f} s |"
         )
     return "\n".join(rows)
 
@@ -262,7 +268,7 @@ def main() -> int:
     for failure, times in Counter(failure for load in loads for failure in load.failures).items():
         print(f"{times} times {failure}", file=sys.stderr)
     PAGE.write_text(report(loads, FULL_SECONDS), encoding="utf-8")
-    return 1 if any(load.failures for load in loads) else 0
+    return 1 if any(load.failures or load.ratio > MOST_RATIO for load in loads) else 0
 
 
 if __name__ == "__main__":

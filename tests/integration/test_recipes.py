@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from benchmarks.rotation import run
+from benchmarks.rotation import MOST_RATIO, run
 from lifetime import Moment
 from recipes.psycopg_pool import VaultPool
 from recipes.rotation import REPLACING_SECONDS, Rotation
@@ -352,11 +352,11 @@ def test_no_query_is_lost_while_credentials_rotate() -> None:
     """16 threads a pool, leases of 3 s and a rotation every 5 s: what `make rotation` does for a minute, for 20 s.
 
     Only a query that runs keeps its connection past the end of a lease. That a static password has changed is seen
-    within a second or so.
+    within a second or so. A machine that is busy with other things gets twice the ratio that `make rotation` asks for.
     """
     loads = run(20)
     assert [load.failures[:3] for load in loads] == [[]] * 4
     assert sum(len(load.rotations) for load in loads) > 15
     assert all(len(load.rotations) >= 2 for load in loads)
     assert all(load.overdue < (1 if "dynamic" in load.name else 2) for load in loads)
-    assert [load.name for load in loads if load.p99(rotating=True) > 3 * load.p99(rotating=False)] == []
+    assert [(load.name, load.ratio) for load in loads if load.ratio > 2 * MOST_RATIO] == []
