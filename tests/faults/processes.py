@@ -15,11 +15,11 @@ from tests.faults.proxy import Proxy, say_nothing
 from tests.faults.tenant import Tenant
 from tests.faults.trial import EXIT_SECONDS, QUICK
 
-WATCHED_SECONDS = 5.0
-LONGEST_GAP_SECONDS = 3.0
+WATCHED_SECONDS = 8.0
+LONGEST_GAP_SECONDS = 5.0
 """Between two requests for the version of a KV secret that is asked for each half second; on a busy machine."""
 SUSPENDED_SECONDS = 5.0
-BEFORE_SWITCH_SECONDS = 8.0
+BEFORE_SWITCH_SECONDS = 20.0
 AN_HOUR = 3600.0
 ZONE = "Europe/Berlin"
 SUMMER_BEGINS = datetime(2027, 3, 28, 1, tzinfo=timezone.utc).timestamp()
@@ -107,7 +107,9 @@ def cross(switch: float) -> Callable[[Scene], float]:
         offset = switch - BEFORE_SWITCH_SECONDS - time.time()
         program = scene.start("-m", "tests.faults.jumping_clock", str(offset), "0", TZ=ZONE)
         program.wait_for("KV secret unchanged", times=3)
-        time.sleep(max(0.0, at - time.monotonic()))
+        if time.monotonic() > at:
+            raise TimeoutError("the program was not ready before the switch")
+        time.sleep(at - time.monotonic())
         return watch(scene, program, at)
 
     return act

@@ -89,6 +89,6 @@ def is_refused(log_in: Callable[..., str], secret: Secret) -> bool:
     """Whether the database does not take this username and password (a lease is revoked a moment after its token)."""
     try:
         log_in(**secret.data)
-    except psycopg.OperationalError:
+    except psycopg.Error:  # at the login, or, if the user goes at that very moment, at the query
         return True
     return False
