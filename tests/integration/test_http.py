@@ -6,9 +6,11 @@ import dataclasses
 import gzip
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,16 @@ class TestC2:
             client_of("http://127.0.0.1:1").login()
         assert caplog.text.count("Retrying (") == 2
 
+    def test_c2_known_unreachable_server_is_tried_once(
+        self, client_of: ClientOf, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A server that takes no connections is an outage like any other: retried twice, and from then on never."""
+        client = client_of("http://127.0.0.1:1")
+        for _ in range(3):
+            with pytest.raises(VaultUnreachable):
+                client.health_check()
+        assert caplog.text.count("Retrying (") == 2
+
     @pytest.mark.parametrize(("status", "error"), [(400, LoginRefused), (403, LoginRefused), (405, LoginRefused)])
     def test_c2_refusals_are_not_retried(self, client_of: ClientOf, status: int, error: type[VaultError]) -> None:
         """A no is a no."""
@@ -104,6 +116,14 @@ class TestC2:
         with pytest.raises(RequestRejected, match="past the max TTL"):
             client.renew_token()
         assert len(server.requests) == 2
+
+    def test_c2_renewal_is_retried(self, client_of: ClientOf) -> None:
+        """Only status 500 may mean that it is past max TTL: a standby that takes over is bridged as for any request."""
+        server = ScriptedServer(respond(200, AUTH), respond(503), respond(200, AUTH))
+        client = client_of(server)
+        client.login()
+        client.renew_token()
+        assert len(server.requests) == 3
 
     def test_c2_retry_after_zero_is_retried(self, client_of: ClientOf) -> None:
         """A server that asks for no pause gets the usual short one."""
@@ -147,6 +167,22 @@ class TestH1:
         with pytest.raises(VaultTimeout):
             client.login()
         assert time.monotonic() - started < 10
+
+    def test_h1_timeout_is_for_the_whole_response(self, client_of: ClientOf) -> None:
+        """What comes late does not win time for what does not come at all."""
+        server = ScriptedServer()
+
+        def begin_late(handler: BaseHTTPRequestHandler) -> None:
+            server.closing.wait(2.5)
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            server.closing.wait(60)
+
+        server.script = [begin_late]
+        client = client_of(server, HTTP_TIMEOUT="3")
+        started = time.monotonic()
+        with pytest.raises(VaultTimeout):
+            client.login()
+        assert time.monotonic() - started < 5
 
     def test_h1_connecting_has_the_same_timeout(self, client_of: ClientOf) -> None:
         """A server that takes no connections is not tried three times."""
@@ -237,9 +273,10 @@ def test_error_of_the_server_cannot_steer_a_terminal(client_of: ClientOf) -> Non
     [("http://127.0.0.1:1", "Connection refused"), ("http://no-such-host.invalid:8200", "no-such-host.invalid")],
 )
 def test_unreachable_server_is_explained(client_of: ClientOf, url: str, reason: str) -> None:
-    """The address, and what the operating system said of it."""
-    with pytest.raises(VaultUnreachable, match=reason):
+    """The address, and what the operating system said of it, which is the cause."""
+    with pytest.raises(VaultUnreachable, match=reason) as caught:
         client_of(url).health_check()
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_error_of_the_caller_is_no_reason(client_of: ClientOf) -> None:
@@ -283,6 +320,21 @@ def test_h1_tls_is_verified(tls_server: tuple[str, Path], client_of: ClientOf) -
     """A certificate of an unknown CA is refused, and the error names the setting."""
     with pytest.raises(VaultUnreachable, match=r"no trusted TLS connection.*ca_file"):
         client_of(tls_server[0]).health_check()
+
+
+def test_h1_timeout_is_the_same_with_tls(tls_server: tuple[str, Path], client_of: ClientOf) -> None:
+    """There, too, headers that trickle in for ever end with it."""
+    server, folder = ScriptedServer(), tls_server[1].parent
+    server.script = [server.trickling_headers()]
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(next(folder.glob("*cert*.pem")), next(folder.glob("*key*.pem")))
+    server._server.socket = tls.wrap_socket(server._server.socket, server_side=True)
+    with server.running():
+        client = client_of(server.url.replace("http:", "https:"), VAULT_CACERT=str(tls_server[1]), HTTP_TIMEOUT="1")
+        started = time.monotonic()
+        with pytest.raises(VaultTimeout):
+            client.login()
+        assert time.monotonic() - started < 10
 
 
 def test_http_server_behind_https_address(client_of: ClientOf) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -38,7 +39,7 @@ from vault_errors import (
     UnexpectedResponse,
     VaultUnavailable,
 )
-from vault_events import Event, StaleServed, TokenLost
+from vault_events import Event, NoVersionQuery, StaleServed, TokenLost
 from vault_http import BriefRetry
 
 
@@ -180,6 +181,23 @@ class TestSecrets:
             clock.pass_time(5)
         assert vault.count()[KV_METADATA] == 2
 
+    def test_k2_passing_refusal_is_no_reason_to_fall_back(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Where the values could not be read either, the version is asked for again when they can."""
+        client.get_kv_secret("database")
+        vault.instead = dict.fromkeys((KV_METADATA, KV_DATA), raising(Refusal(403, "permission denied")))
+        clock.pass_time(5)
+        with pytest.raises(PermissionDenied):
+            client.get_kv_secret("database")
+        vault.come_back()
+        vault.forget()
+        for _ in range(2):
+            clock.pass_time(5)
+            client.get_kv_secret("database")
+        assert vault.asked == [KV_DATA, KV_METADATA]
+        assert not [event for event in events if isinstance(event, NoVersionQuery)]
+
     def test_k3_missing_secret_is_asked_for_each_turn(
         self, client: VaultClient, vault: FakeVault, clock: FakeClock
     ) -> None:
@@ -195,14 +213,18 @@ class TestSecrets:
         clock.pass_time(5)
         assert client.get_kv_secret("database").version == 1
 
-    def test_c2_refusals_do_not_add_up(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
-        """A reader that asks all the time for what it may not read costs a request a turn, not one a second."""
+    @pytest.mark.parametrize(("interval", "turn"), [("5", 5), ("0.1", 1)])
+    def test_c2_refusals_do_not_add_up(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock, interval: str, turn: float
+    ) -> None:
+        """A reader that asks all the time for what it may not read costs a request a turn, or at most one a second."""
+        client = make_client(KV_SECRET_REFRESH_INTERVAL=interval)
         vault.instead[KV_DATA] = raising(Refusal(403))
         for _ in range(600):
             with pytest.raises(PermissionDenied):
                 client.get_kv_secret("database")
             clock.pass_time(0.1)
-        assert 60 / 5 <= vault.count()[KV_DATA] <= 2 * 60 / 5 + 3
+        assert 60 / turn <= vault.count()[KV_DATA] <= 2 * 60 / turn + 3
 
     def test_t8_login_ends_the_pauses(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """What failed for want of a login does not wait on: else two back-offs would follow each other."""
@@ -219,6 +241,24 @@ class TestSecrets:
             client.keep_token_alive()
             clock.pass_time(0.5)
         assert client.get_database_dynamic_secret("db-demo-dynamic").ttl
+
+    def test_t8_only_a_login_ends_the_pauses(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A renewal does not; and should the next try fail, too, the back-off goes on from where it was."""
+        vault.token_ttl = vault.renewed_ttl = 3600
+
+        def requests_after(step: Callable[[], object]) -> int:
+            step()
+            vault.forget()
+            with pytest.raises(VaultUnavailable):
+                client.get_database_dynamic_secret("db-demo-dynamic")
+            return vault.count()[DYNAMIC]
+
+        vault.instead[DYNAMIC] = raising(Refusal(503))
+        for _ in range(6):
+            assert requests_after(lambda: clock.pass_time(31)) == 1
+        assert requests_after(client.renew_token) == 0
+        assert requests_after(client.login) == 1
+        assert requests_after(lambda: clock.pass_time(10)) == 0
 
     def test_d2_renewable_token_is_not_replaced(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """Half-way through its life a token that will be renewed is good for any lease."""
