@@ -28,6 +28,7 @@ from typing import NamedTuple
 import psutil
 import psycopg
 
+from secret_engines import ASK_AGAIN_SECONDS
 from tests.backends import Backend, embedded
 from tests.e2e.conftest import Program
 from vault_app import __version__
@@ -170,9 +171,9 @@ def predictions(seconds: float, logins: int) -> dict[str, range]:
     granted_last = TOKEN_MAX_TTL - 2 * step
     kv_turns = recurring(seconds, KV_TURN, KV_TURN + LATE_SECONDS)
     kv_reads = recurring(seconds, KV_FULL_READ, KV_FULL_READ + KV_TURN + LATE_SECONDS)
-    # A rotation costs two reads: one when `ttl` is over, a second later one that finds the new password. The
-    # server rotates at ticks of its own, so the first may be late by a whole period, and is asked about each second.
-    static_reads = recurring(seconds, ROTATION / 2, ROTATION + STATIC_TURN + LATE_SECONDS)
+    # A rotation costs two reads at least: one when `ttl` is over, a second later one that finds the new password. The
+    # server rotates at ticks of its own, late by up to a whole period, and is asked about it each second (S1).
+    static_reads = recurring(seconds, ASK_AGAIN_SECONDS, ROTATION + STATIC_TURN + LATE_SECONDS)
     return {
         # The server reckons max TTL in whole seconds, so the last grant may be one second shorter.
         LOGIN: recurring(
