@@ -99,6 +99,9 @@ def brief_retry(times: int) -> BriefRetry:
     )
 
 
+RETRIED, TRIED_ONCE = brief_retry(RETRIES), brief_retry(0)
+
+
 def retry_after_of(headers: Any) -> float:
     """The seconds that a Retry-After header asks for; 0 without one, or with a date, which Vault never sends."""
     value = headers.get("Retry-After", "").strip()
@@ -133,6 +136,8 @@ class DeadlineReader(io.RawIOBase):
 
 
 class PunctualResponse(http.client.HTTPResponse):
+    """http.client's response, reading against the deadline; what follows brings it to where urllib3 makes one."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
@@ -166,7 +171,7 @@ class BoundedHTTPAdapter(HTTPAdapter):
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__(max_retries=brief_retry(RETRIES))
+        super().__init__(max_retries=RETRIED)
         self._limit = limit
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -186,7 +191,7 @@ class BoundedHTTPAdapter(HTTPAdapter):
             response = super().send(request, *args, **kwargs)
             bridged = response.status_code not in RETRY_STATUSES
         finally:
-            self.max_retries = brief_retry(RETRIES if bridged else 0)
+            self.max_retries = RETRIED if bridged else TRIED_ONCE
         try:
             body = b"".join(self._chunks(response.raw))
         except urllib3.exceptions.ReadTimeoutError as error:

@@ -78,12 +78,7 @@ class ScriptedServer:
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             start(handler, 200, {"Content-Type": "application/json"})
-            handler.close_connection = True
-            while not self.closing.wait(0.05):
-                try:
-                    handler.wfile.write(b" ")
-                except OSError:
-                    return
+            self._trickle(handler)
 
         return answer
 
@@ -91,15 +86,18 @@ class ScriptedServer:
         """Sends a header a byte at a time, for ever."""
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
-            handler.close_connection = True
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
-            while not self.closing.wait(0.05):
-                try:
-                    handler.wfile.write(b"x")
-                except OSError:
-                    return
+            self._trickle(handler)
 
         return answer
+
+    def _trickle(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        while not self.closing.wait(0.05):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                return
 
 
 def start(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from tests.faults.proxy import (
     trickle,
 )
 from tests.faults.tenant import Tenant
-from tests.faults.trial import Pace, Trial
+from tests.faults.trial import Trial
 from vault_errors import PermissionDenied, RequestRejected, SecretNotFound, VaultError
 
 SECRETS = "my-vault-app-"
@@ -29,7 +29,6 @@ SECRETS = "my-vault-app-"
 class World:
     """What a fault may lay hands on."""
 
-    pace: Pace
     tenant: Tenant
     proxy: Proxy
     trial: Trial
@@ -61,7 +60,6 @@ class Outcome:
 
 SILENCE = "Serves what is cached, KV marked stale, credentials until they expire."
 STALE = Outcome(SILENCE, must_be_stale=True)
-UNAFFECTED = Outcome("Goes on without an error.")
 
 
 def raises(*errors: type[VaultError], says: str) -> Outcome:
@@ -95,6 +93,10 @@ class Fault:
         return self.outcome.says
 
 
+def refuse(world: World) -> None:
+    world.proxy.refuse()
+
+
 def at_the_proxy(name: str, how: str, behaviour: Behaviour) -> Fault:
     return Fault(name, how, lambda world: world.proxy.misbehave(behaviour))
 
@@ -116,7 +118,7 @@ def refusal(code: int, error: type[VaultError]) -> Fault:
 
 HTML = b"<html><body><h1>Please sign in to the network</h1></body></html>"
 NETWORK = [
-    Fault("connection refused", "Nobody listens any more", lambda world: world.proxy.refuse()),
+    Fault("connection refused", "Nobody listens any more", refuse),
     at_the_proxy("reset while sending", "TCP reset as the request comes", reset_at_once),
     at_the_proxy("reset while receiving", "TCP reset in the middle of the answer", reset_in_the_answer),
     at_the_proxy("accepted, never answered", "The request is taken, and then nothing", say_nothing),
@@ -219,10 +221,6 @@ def limit_token(tenant: Tenant) -> None:
 
 def use_up_secret_id(tenant: Tenant) -> None:
     tenant.token |= {"secret_id_num_uses": "1"}
-
-
-def refuse(world: World) -> None:
-    world.proxy.refuse()
 
 
 NEW_CREDENTIALS = Outcome("Serves on; told by a pool that they were refused, it gets new ones at once.")

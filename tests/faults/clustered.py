@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from devserver.openbao import HOST
 from recipes.psycopg_pool import VaultPool
 from tests.faults.nodes import Node, balanced, cluster
-from tests.faults.proxy import HOST, Proxy
+from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import Pace, Trial, Watchers
 

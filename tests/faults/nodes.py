@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,8 +14,8 @@ import requests
 
 from devserver.openbao import HOST, bao_folder, free_port
 from devserver.process import Process
+from tests.backends import until
 
-READY_SECONDS = 60.0
 HEALTH_TIMEOUT_SECONDS = 0.5
 BALANCE_SECONDS = 0.1
 
@@ -55,7 +54,7 @@ class Node:
             log=self._folder / "openbao.log",
             env={"HOME": str(self._folder)},
         )
-        until(lambda: self.health() is not None)
+        until(lambda: self.health() is not None, self.name)
         if is_new and self._leader is None:
             answer = hvac.Client(url=self.url).sys.initialize(1, 1)
             self.key, self.root_token = answer["keys"][0], answer["root_token"]
@@ -80,7 +79,7 @@ class Node:
             health = self.health()
             return health is not None and not health["sealed"] and (self._leader is not None or not health["standby"])
 
-        until(is_open)
+        until(is_open, self.name)
 
     def seal(self) -> None:
         self.root.sys.seal()
@@ -135,7 +134,7 @@ def cluster(folder: Path) -> Iterator[list[Node]]:
                 # A follower becomes a voter after this time; without voters there is no election.
                 settings = {"server_stabilization_time": "1s"}
                 first.root.adapter.post("/v1/sys/storage/raft/autopilot/configuration", json=settings)
-        until(lambda: voters(first) == len(nodes))
+        until(lambda: voters(first) == len(nodes), "the cluster")
         first.root.sys.enable_auth_method("approle")
         yield nodes
 
@@ -165,11 +164,3 @@ def balanced(nodes: list[Node], use: Callable[[Node], object]) -> Iterator[None]
     finally:
         ended.set()
         thread.join()
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("OpenBao was not ready in time")
-        time.sleep(0.05)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from tests.backends import until
 from tests.e2e.conftest import Program
 from tests.faults.proxy import Proxy, say_nothing
 from tests.faults.tenant import Tenant
@@ -38,17 +39,11 @@ class Scene:
     requests: int = 0
 
     def start(self, *command: str, **environ: str) -> Program:
-        tenant = self.tenant
         environ = {
             **QUICK.settings,
             "HTTP_TIMEOUT": "30",
             "VAULT_URL": self.proxy.url,
-            "VAULT_ENTITY": tenant.entity,
-            "VAULT_ROLE_ID": tenant.role_id,
-            "VAULT_SECRET_ID": tenant.secret_id,
-            "KV_SECRET_PATH": tenant.name,
-            "DATABASE_DYNAMIC_ROLE_ID": tenant.name,
-            "DATABASE_STATIC_ROLE_ID": tenant.static_role,
+            **self.tenant.application,
             **environ,
         }
         program = Program([sys.executable, *(command or ["vault_app.py"])], environ)
@@ -70,11 +65,7 @@ class Scene:
         self.requests = self.proxy.count(since, time.monotonic())
 
     def wait_for_request(self, path: str) -> None:
-        deadline = time.monotonic() + 30
-        while not any(path in asked for _, asked in self.proxy.requests):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{path} was not asked for")
-            time.sleep(0.02)
+        until(lambda: any(path in asked for _, asked in self.proxy.requests), f"the request for {path}")
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from devserver.openbao import HOST
+
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
 Behaviour = Callable[["Exchange"], None]
 """What to do with a connection on which a request has just begun."""
 
-HOST = "127.0.0.1"
 CHUNK_BYTES = 65536
 REQUEST = re.compile(rb"(?:^|\r\n\r\n)([A-Z]+ /v1/[^ ]*) HTTP/1\.1\r\n")
 
@@ -77,7 +78,6 @@ class Proxy:
         self.tls = tls
         self.requests: list[tuple[float, str]] = []
         """When each request of a client came, by the monotonic clock, and its method and path."""
-        self.connections = 0
         self._behaviour: Behaviour | None = None
         self._only = ""
         self._exchanges: list[Exchange] = []
@@ -163,7 +163,6 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                self.connections += 1
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from devserver.openbao import HOST
 from secret_engines import NO_ANSWER
 from tests.backends import Backend
 from tests.faults import clustered
@@ -20,7 +21,7 @@ from tests.faults.clustered import lose_the_active_node
 from tests.faults.network import Authority, forgetful_resolver
 from tests.faults.nodes import Node, single_node
 from tests.faults.processes import PROCESS_FAULTS, ProcessFault, Scene
-from tests.faults.proxy import HOST, Proxy
+from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import EXIT_SECONDS, Pace, Trial, Watchers
 from vault_errors import ClientClosed, LoginRefused
@@ -144,7 +145,7 @@ class Runner:
         trial = Trial(tenant, proxy, self._pace, self.watchers, **environ)
         stack.callback(trial.stop)
         trial.start()
-        return World(self._pace, tenant, proxy, trial, database_proxy, node, self._authority, self._unknown_names)
+        return World(tenant, proxy, trial, database_proxy, node, self._authority, self._unknown_names)
 
     def _act(self, fault: ProcessFault, name: str, stack: ExitStack) -> Result:
         """What happens to a process."""

@@ -65,6 +65,18 @@ class Tenant:
         return f"{self.entity}-database"
 
     @property
+    def application(self) -> dict[str, str]:
+        """The variables with which its application logs in and finds what is its own."""
+        return {
+            "VAULT_ENTITY": self.entity,
+            "VAULT_ROLE_ID": self.role_id,
+            "VAULT_SECRET_ID": self.secret_id,
+            "KV_SECRET_PATH": self.name,
+            "DATABASE_DYNAMIC_ROLE_ID": self.name,
+            "DATABASE_STATIC_ROLE_ID": self.static_role,
+        }
+
+    @property
     def static_role(self) -> str:
         """A name of its own: the two kinds of roles share a namespace."""
         return f"{self.name}-static"

@@ -138,17 +138,7 @@ class Trial:
 
     def __init__(self, tenant: Tenant, proxy: Proxy, pace: Pace, watchers: Watchers, **environ: str) -> None:
         self.tenant, self.proxy, self.pace, self._watchers = tenant, proxy, pace, watchers
-        environ = {
-            "VAULT_URL": proxy.url,
-            "VAULT_ENTITY": tenant.entity,
-            "VAULT_ROLE_ID": tenant.role_id,
-            "VAULT_SECRET_ID": tenant.secret_id,
-            "KV_SECRET_PATH": tenant.name,
-            "DATABASE_DYNAMIC_ROLE_ID": tenant.name,
-            "DATABASE_STATIC_ROLE_ID": tenant.static_role,
-            **pace.settings,
-            **environ,
-        }
+        environ = {"VAULT_URL": proxy.url, **tenant.application, **pace.settings, **environ}
         config = VaultConfig.load(environ=environ)
         self.screen = io.StringIO()
         self.events: list[Event] = []
