@@ -55,6 +55,21 @@ def a_path(value: str) -> str:
     return value
 
 
+def is_prefix(path: str) -> bool:
+    """Whether it stands for all paths that begin so, however deep, as in a policy: team/*, or * for the whole mount."""
+    return path == "*" or path.endswith("/*")
+
+
+def a_path_or_prefix(value: str) -> str:
+    if value == "*":
+        return value
+    path = value.removesuffix("/*")
+    if "*" in path:
+        raise ValueError("a * at the end of a prefix alone, such as team/*")
+    a_path(path)
+    return value
+
+
 def a_namespace(value: str) -> str:
     """It is sent as an HTTP header."""
     if not (value.isascii() and value.isprintable()) or " " in value:
@@ -110,6 +125,19 @@ def a_number(least: float, most: float, kind: type[int] | type[float] = float) -
     return parse
 
 
+def several(parse_one: Callable[[str], str]) -> Parser:
+    def parse(value: str) -> tuple[str, ...]:
+        try:
+            parsed = tuple(parse_one(part.strip()) for part in value.split(","))
+        except ValueError as error:
+            raise ValueError(f"{error}; several are separated by commas") from None
+        if len(set(parsed)) < len(parsed):
+            raise ValueError("each of them once")
+        return parsed
+
+    return parse
+
+
 # ── The settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _REQUIRED: Any = object()
@@ -153,14 +181,14 @@ class KvSettings:
     """[kv_secret]: the KV v2 engine. Seconds."""
 
     enabled: bool = setting(a_boolean, True)
-    path: str = setting(a_path, "database")
+    path: tuple[str, ...] = setting(several(a_path_or_prefix), ("database",))
     refresh_interval: float = setting(a_number(0.1, A_DAY), 5.0)
     full_read_interval: float = setting(a_number(1, A_DAY), 300.0)
     max_stale: float = setting(a_number(0, 365 * A_DAY), 3600.0)
 
     @property
-    def name(self) -> str:
-        """What is read from the engine: here a path."""
+    def names(self) -> tuple[str, ...]:
+        """What is read from the engine: here paths, and prefixes such as team/*."""
         return self.path
 
 
@@ -169,14 +197,14 @@ class DatabaseDynamicSettings:
     """[database_dynamic]: dynamic database credentials. Seconds."""
 
     enabled: bool = setting(a_boolean, True)
-    role_id: str = setting(a_name, "db-demo-dynamic")
+    role_id: tuple[str, ...] = setting(several(a_name), ("db-demo-dynamic",))
     refresh_interval: float = setting(a_number(0.1, A_DAY), 5.0)
     ttl_threshold: float = setting(a_number(0, A_DAY), 10.0)
     check_login: bool = setting(a_boolean, False)
 
     @property
-    def name(self) -> str:
-        """What is read from the engine: here a role."""
+    def names(self) -> tuple[str, ...]:
+        """What is read from the engine: here roles."""
         return self.role_id
 
 
@@ -185,13 +213,13 @@ class DatabaseStaticSettings:
     """[database_static]: static database credentials. Seconds."""
 
     enabled: bool = setting(a_boolean, True)
-    role_id: str = setting(a_name, "db-demo-static")
+    role_id: tuple[str, ...] = setting(several(a_name), ("db-demo-static",))
     refresh_interval: float = setting(a_number(0.1, A_DAY), 10.0)
     cache_time: float = setting(a_number(1, A_DAY), 300.0)
 
     @property
-    def name(self) -> str:
-        """What is read from the engine: here a role."""
+    def names(self) -> tuple[str, ...]:
+        """What is read from the engine: here roles."""
         return self.role_id
 
 
@@ -201,6 +229,7 @@ class HttpSettings:
 
     timeout: float = setting(a_number(0.1, 3600), 30.0)
     max_response_size: int = setting(a_number(256, 2**30, int), 4096)
+    max_listing_size: int = setting(a_number(256, 2**30, int), 16_777_216)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,20 +10,22 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatchmethod
 from queue import SimpleQueue
 from typing import Any, TextIO
 
 from colorama import Fore, Style
 
-from config_loader import VaultConfig
+from config_loader import VaultConfig, is_prefix
 from vault_events import (
     Event,
     HealthChecked,
     HealthCheckFailed,
     LoggedIn,
     LoginFailed,
+    NoScan,
     NoVersionQuery,
     RenewalFailed,
     SecretChanged,
@@ -34,6 +36,7 @@ from vault_events import (
     TokenRenewed,
     TokenRevoked,
     TurnFailed,
+    TurnTaken,
     WorkerStuck,
 )
 from vault_http import printable
@@ -44,6 +47,8 @@ BANNER = "🚀 Starting Vault Python Client Application"
 PATIENCE_SECONDS = 0.5
 MOST_WAITING = 1000
 """How many events may wait for a terminal that is stopped; what comes then is not shown."""
+MOST_BLOCKS = 5
+"""How many secrets of an engine are shown in one turn; the others are counted."""
 
 TITLES = {
     "kv_secret": "KV",
@@ -83,6 +88,8 @@ class Console:
         self._stream = stream
         self._colour = colour
         self._version = "unknown"
+        self._blocks: Counter[str] = Counter()
+        """How many secrets of each engine were shown since its turn began."""
         self.on_closed: Callable[[], object] = lambda: None
         """Called when nobody reads the stream any more."""
         self._texts: SimpleQueue[str | None] = SimpleQueue()
@@ -196,26 +203,52 @@ class Console:
     @_text.register
     def _(self, event: SecretRead) -> str:
         secret = event.secret
+        self._blocks[secret.engine] += 1
+        if self._blocks[secret.engine] > MOST_BLOCKS:
+            return ""
+        outcome = self._good(f"✅ {self._title(secret)} secret fetch successful {facts(secret)}")
+        return "\n".join([self._block(secret, outcome), *self._login(event)])
+
+    @_text.register
+    def _(self, event: TurnTaken) -> str:
+        self._blocks[event.engine] = 0
+        title = TITLES.get(event.engine, event.engine)
+        not_shown = event.read - MOST_BLOCKS
+        texts = [self._good(f"✅ {title}: {not_shown:,} more secrets fetched")] if not_shown > 0 else []
+        if len(event.kept) > MOST_BLOCKS:
+            texts.append(self._kept_together(title, event.kept))
+        else:
+            texts += [self._block(secret, self._kept(secret)) for secret in event.kept]
+        return "\n".join(texts)
+
+    def _kept(self, secret: Secret) -> str:
+        if secret.stale:
+            return self._warn(
+                f"⚠️ {self._title(secret)} secret from the cache, stale: Vault gives no answer {facts(secret)}"
+            )
+        how = "unchanged" if secret.ttl is None else "from the cache"
+        return self._good(f"✅ {self._title(secret)} secret {how} {facts(secret)}")
+
+    def _kept_together(self, title: str, secrets: Sequence[Secret]) -> str:
+        stale = sum(secret.stale for secret in secrets)
+        if stale:
+            return self._warn(f"⚠️ {title}: {stale:,} of {len(secrets):,} secrets stale: Vault gives no answer")
+        return self._good(f"✅ {title}: {len(secrets):,} secrets unchanged")
+
+    def _block(self, secret: Secret, outcome: str) -> str:
         title = TITLES.get(secret.engine, secret.engine)
         heading = self._paint(Fore.CYAN, f"=== {title} Secret Refresh ===")
-        return "\n".join([heading, self._outcome(event, title), self._values(secret, title), *self._login(event)])
-
-    def _outcome(self, event: SecretRead, title: str) -> str:
-        secret = event.secret
-        facts = f"(version {secret.version})" if secret.ttl is None else f"(TTL: {seconds(secret.ttl)})"
-        if secret.stale:
-            return self._warn(f"⚠️ {title} secret from the cache, stale: Vault gives no answer {facts}")
-        if event.fetched:
-            return self._good(f"✅ {title} secret fetch successful {facts}")
-        how = "unchanged" if secret.ttl is None else "from the cache"
-        return self._good(f"✅ {title} secret {how} {facts}")
-
-    def _values(self, secret: Secret, title: str) -> str:
         shown = secret.data if self._config.console.show_secrets else dict.fromkeys(secret.data, MASK)
         if secret.ttl is None:
-            return f"📦 {title} Secret Data:\n{json.dumps(dict(shown), indent=2)}"
+            return f"{heading}\n{outcome}\n📦 {title} Secret Data:\n{json.dumps(dict(shown), indent=2)}"
         icon = ICONS.get(secret.engine, "🔒")
-        return f"{icon} {title} Secret (TTL: {seconds(secret.ttl)}):\n{credentials(shown)}"
+        return f"{heading}\n{outcome}\n{icon} {title} Secret (TTL: {seconds(secret.ttl)}):\n{credentials(shown)}"
+
+    def _title(self, secret: Secret) -> str:
+        """What kind of secret it is and, where there are several of the kind, which."""
+        title = TITLES.get(secret.engine, secret.engine)
+        first, *others = getattr(self._config, secret.engine).names
+        return f"{title} {printable(secret.name)}" if others or is_prefix(first) else title
 
     def _login(self, event: SecretRead) -> list[str]:
         """What the database said to the credentials, if it was asked."""
@@ -230,26 +263,40 @@ class Console:
     def _(self, event: SecretChanged) -> str:
         if event.previous is None:
             return ""
+        title = self._title(event.secret)
+        if is_prefix(event.secret.name):
+            return self._comings_and_goings(title, set(event.previous.data), set(event.secret.data))
         if event.secret.version is not None:
-            return self._good(f"🔁 KV secret changed: version {event.previous.version} → {event.secret.version}")
+            return self._good(f"🔁 {title} secret changed: version {event.previous.version} → {event.secret.version}")
         if event.secret.lease_id is not None:
-            return self._good("🔁 Database Dynamic credentials replaced: a new user with a lease of its own")
-        return self._good("🔁 Database Static password rotated")
+            return self._good(f"🔁 {title} credentials replaced: a new user with a lease of its own")
+        return self._good(f"🔁 {title} password rotated")
+
+    def _comings_and_goings(self, title: str, before: set[str], now: set[str]) -> str:
+        if before == now:
+            return ""  # some have new versions, and are told of when those are read
+        return self._good(f"🔁 {title}: {len(now - before):,} secrets came, {len(before - now):,} went")
 
     @_text.register
     def _(self, event: StaleServed) -> str:
-        title = TITLES.get(event.secret.engine, event.secret.engine)
-        return self._warn(f"⏳ {title} secret not refreshed: {event.error}; the cached one serves on")
+        return self._warn(
+            f"⏳ {self._title(event.secret)} secret not refreshed: {event.error}; the cached one serves on"
+        )
 
     @_text.register
     def _(self, event: NoVersionQuery) -> str:
         return self._warn(f"⚠️ No KV version query, so the values are read each time: {event.error}")
 
+    @_text.register
+    def _(self, event: NoScan) -> str:
+        return self._warn(f"⚠️ No KV scan, so each secret below a prefix is asked for its version: {event.error}")
+
     # ── The workers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @_text.register
     def _(self, event: TurnFailed) -> str:
-        return self._bad(f"❌ {event.worker}: {event.error}")
+        more = f" (and {event.secrets - 1:,} more secrets)" if event.secrets > 1 else ""
+        return self._bad(f"❌ {event.worker}: {event.error}{more}")
 
     @_text.register
     def _(self, event: Stopping) -> str:
@@ -277,6 +324,10 @@ class Console:
 def seconds(duration: float) -> str:
     """Whole seconds, as a TTL is read: 60s while the sixtieth second runs."""
     return "no end" if math.isinf(duration) else f"{math.ceil(duration)}s"
+
+
+def facts(secret: Secret) -> str:
+    return f"(version {secret.version})" if secret.ttl is None else f"(TTL: {seconds(secret.ttl)})"
 
 
 def credentials(values: Mapping[str, Any]) -> str:

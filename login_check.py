@@ -25,7 +25,7 @@ class LoginCheck:
         self._listener = listener
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, SecretRead) and event.fetched and event.secret.lease_id is not None:
+        if isinstance(event, SecretRead) and event.secret.lease_id is not None:
             event = within_time(event)
         self._listener(event)
 

@@ -1,288 +1,72 @@
 """The three caching strategies: KV v2 by version, dynamic database credentials by TTL, static ones by time.
 
-A `SecretEngine` is a cache in front of one of Vault's secret engines. The base class holds what all have in common: a
-cached read without a lock, one request however many threads ask (C1), the cached value while Vault is away (K4). A
-subclass says how to ask and how long the answer is good; another engine is another small class like these three.
+Each is a `SecretEngine`, which keeps the cache; here stands how Vault is asked, and how long its answer is good.
+Another engine is another small class like these.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, NamedTuple
 
-import hvac
+from hvac.utils import format_url
 
-from config_loader import DatabaseDynamicSettings, DatabaseStaticSettings, KvSettings
-from lifetime import LONG_AGO, NEVER, Clock, Moment
-from single_flight import SingleFlight
+from config_loader import DatabaseDynamicSettings, DatabaseStaticSettings, KvSettings, is_prefix
+from lifetime import LONG_AGO, Moment
+from secret_cache import ASK_AGAIN_SECONDS, Answer, Cached, SecretEngine
 from vault_errors import (
-    ClientClosed,
     PermissionDenied,
     RequestRejected,
     ResponseTooLarge,
     SecretNotFound,
     UnexpectedResponse,
     VaultError,
+    VaultOverloaded,
+    VaultSealed,
+    VaultStandby,
     VaultTimeout,
-    VaultUnavailable,
+    VaultUnreachable,
 )
-from vault_events import Announcer, NoVersionQuery, SecretChanged, StaleServed
+from vault_events import NoScan, NoVersionQuery
 from vault_http import checked, printable
 from vault_secret import Secret
 
-NO_ANSWER = (VaultUnavailable, UnexpectedResponse, ResponseTooLarge)
-"""The errors that leave open what Vault holds. All others are Vault's answer, and end the life of a cached value."""
-
+VAULT_IS_AWAY = (VaultUnreachable, VaultTimeout, VaultSealed, VaultStandby, VaultOverloaded)
+"""The errors that the next secret would meet, too; a bare VaultUnavailable may concern one secret alone."""
+DEEPEST_FOLDER = 100
 LEASE_SHARE_LEFT = 1 / 5
-ASK_AGAIN_SECONDS = 1.0
-SHORTEST_PAUSE_SECONDS = 0.1
-REFUSAL_SECONDS = 2.0
-"""How long after one refusal (`get_instead_of`) the next one is no reason to ask Vault: a database that lets nobody in
-must not cost a lease for every try."""
 UNKNOWN = math.inf
 """The length of a lease before the first one was granted: only a token with most of its life ahead is good for it."""
 
 
-@dataclass(frozen=True, repr=False)
-class Answer:
-    """What Vault said, when it was asked, and the token generation that asked (T8)."""
+class Version(NamedTuple):
+    """One version of a KV secret, told from all others.
 
-    body: dict[str, Any]
-    asked: Moment
-    token_generation: int
-
-
-class Asker(Protocol):
-    """Whoever can ask Vault with a valid token: the client."""
-
-    def ask(self, request: Callable[[hvac.Client], Any], *, lease: float = 0.0) -> Answer: ...
-
-
-@dataclass
-class Cached:
-    """A secret in the cache: fresh until it is due, usable until it expires; neither for longer than its token lives.
-
-    It is never changed, only replaced, so that a reader needs no lock.
+    The creation time counts too: a secret deleted with its metadata and written anew starts again at version 1 (K1).
     """
 
-    secret: Secret
-    due: Moment
-    """From then on Vault is asked again."""
-    expires: Moment
-    """Until then the secret may be served if Vault gives no answer."""
-    read: Moment
-    """When the values were last read, not their version alone."""
-    token_generation: int
-    token_ends: Moment = NEVER
-    """Where the secret dies with its token: when that is."""
-    fresh_until: Moment = field(init=False)
-    usable_until: Moment = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.usable_until = self.expires.or_earlier(self.token_ends)
-        self.fresh_until = self.due.or_earlier(self.usable_until)
+    number: int | None
+    created_time: str | None
 
 
-class EngineSettings(Protocol):
-    """What the section of every secret engine has."""
-
-    @property
-    def enabled(self) -> bool: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def refresh_interval(self) -> float: ...
-
-
-SettingsT = TypeVar("SettingsT", bound=EngineSettings)
-
-
-class SecretEngine(ABC, Generic[SettingsT]):
-    """One secret engine behind a cache, for any number of threads.
-
-    To add an engine: a class like those below, with its section, its mount and a `fetch`; the same section in
-    config.ini and `VaultConfig`; and the class's name in ENGINES. The application then gives it a thread.
-    """
-
-    section: str
-    """The section of config.ini, which names the engine wherever it is spoken of."""
-    mount_suffix: str
-    """The mount is `{entity}-{mount_suffix}`."""
-
-    def __init__(
-        self,
-        settings: SettingsT,
-        vault: Asker,
-        *,
-        entity: str,
-        clock: Clock,
-        announcer: Announcer,
-        backoff_max: float,
-    ) -> None:
-        self.settings = settings
-        self.mount = f"{entity}-{self.mount_suffix}"
-        self._vault = vault
-        self._clock = clock
-        self._announcer = announcer
-        self._backoff_max = backoff_max
-        self._turn = max(ASK_AGAIN_SECONDS, settings.refresh_interval)
-        self._cache: dict[str, Cached] = {}
-        self._flights: dict[str, SingleFlight] = {}
-        self._changes: dict[str, int] = {}
-        self._token_generation = 0
-        self._token_ends = self._last_token_ended = NEVER
-        self._closed = False
-        self._lock = threading.Lock()  # held to change all of the above, never during a request
-
-    @abstractmethod
-    def fetch(self, name: str, cached: Cached | None) -> Cached:
-        """Ask Vault for a secret of which we hold `cached`. Raises: an error of `vault_errors`."""
-
-    def get(self, name: str) -> Secret:
-        """The secret, from the cache while it is fresh, else from Vault. Raises: an error of `vault_errors`."""
-        cached = self._cache.get(name)
-        clock = self._clock
-        # Moment.has_come(), written out: this is all that a cached read costs, and it takes no lock.
-        if cached and clock.monotonic() < cached.fresh_until.monotonic and clock.time() < cached.fresh_until.wall:
-            return cached.secret
-        return self._refresh(name)
-
-    def get_instead_of(self, refused: Secret) -> Secret:
-        """What to use instead of a secret that was refused where it was used: it was rotated or revoked meanwhile.
-
-        Vault is asked, though it is not yet time to; once, however many threads were refused. Where it has nothing else
-        to say, or was asked for this reason a moment ago, the answer is the secret that there is.
-        Raises: an error of `vault_errors`.
-        """
-        name = refused.name
-        flight = self._flight(name)
-        try:
-            with flight.lock:
-                if self._is_cached(refused) and flight.may_ask_early(REFUSAL_SECONDS):
-                    self._make_due(name)
-                return self._fetch_once(name, flight)
-        finally:
-            self._announcer.deliver()
-
-    def seconds_until_due(self) -> float:
-        """How long the cached secret of config.ini stays fresh; `inf` if there is none."""
-        cached = self._cache.get(self.settings.name)
-        return math.inf if cached is None else cached.fresh_until.left(self._clock)
-
-    def token_changed(self, generation: int, ends: Moment) -> None:
-        """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one).
-
-        What failed for want of a login need not wait for the end of its back-off.
-        """
-        with self._lock:
-            if generation != self._token_generation:
-                self._last_token_ended = self._token_ends
-                for flight in self._flights.values():
-                    flight.end_pause()
-            self._token_generation, self._token_ends = generation, ends
-            for name, cached in self._cache.items():
-                self._cache[name] = self._as_of_now(cached)
-
-    def clear(self) -> None:
-        """Forget every secret, and keep none from now on."""
-        with self._lock:
-            self._closed = True
-            self._cache.clear()
-            self._flights.clear()
-
-    # ── One thread asks; the others take what there is, or wait ──────────────────────────────────────────────────────
-
-    def _refresh(self, name: str) -> Secret:
-        check_name(name)
-        flight = self._flight(name)
-        usable = self._usable(name)
-        if usable is None:
-            flight.lock.acquire()
-        elif not flight.lock.acquire(blocking=False):
-            return usable.secret
-        try:
-            return self._fetch_once(name, flight)
-        finally:
-            flight.lock.release()
-            self._announcer.deliver()
-
-    def _fetch_once(self, name: str, flight: SingleFlight) -> Secret:
-        """Ask Vault, unless another thread has just done so, with or without success."""
-        cached = self._usable(name)  # looked up again: it may have come while we waited for our turn
-        if cached is not None and (flight.pause() > 0 or not cached.fresh_until.has_come(self._clock)):
-            return cached.secret
-        flight.check()
-        try:
-            return self._store(name, flight, self.fetch(name, self._cache.get(name)))
-        except VaultError as error:
-            return self._fall_back(name, flight, error)
-
-    def _store(self, name: str, flight: SingleFlight, new: Cached) -> Secret:
-        with self._lock:
-            if self._closed:
-                raise ClientClosed("the client was closed while it asked for a secret")
-            old = self._cache.get(name)
-            previous = old.secret if old else None
-            changed = not new.secret.says_the_same_as(previous)
-            self._changes[name] = generation = self._changes.get(name, 0) + changed
-            if new.secret.generation != generation:
-                new = replace(new, secret=replace(new.secret, generation=generation))
-            self._cache[name] = new = self._as_of_now(new)
-        if new.usable_until.has_come(self._clock):
-            raise VaultTimeout(f"the answer for {self.section} {name} took longer than the secret lives")
-        flight.succeeded()
-        if changed:
-            self._announcer.post(SecretChanged(new.secret, previous))
-        return new.secret
-
-    def _fall_back(self, name: str, flight: SingleFlight, error: VaultError) -> Secret:
-        """Serve what we hold, marked stale (K4); raise if we hold nothing, or if the error is Vault's answer."""
-        cached = self._usable(name) if isinstance(error, NO_ANSWER) else None
-        longest = self._backoff_max if isinstance(error, NO_ANSWER) else self._turn
-        if cached is not None:  # however long the back-off has grown, there is another try in what is left
-            longest = min(longest, max(SHORTEST_PAUSE_SECONDS, cached.usable_until.left(self._clock) / 2))
-        again = flight.failed(error, longest)
-        with self._lock:
-            self._cache.pop(name, None)
-            if cached is None or self._closed:
-                raise error
-            stale = replace(cached.secret, stale=True)
-            self._cache[name] = replace(cached, secret=stale, due=again)
-        self._announcer.post(StaleServed(stale, copy.copy(error), again.left(self._clock)))
-        return stale
-
-    def _is_cached(self, secret: Secret) -> bool:
-        cached = self._cache.get(secret.name)
-        return cached is not None and cached.secret.says_the_same_as(secret)
-
-    def _make_due(self, name: str) -> None:
-        with self._lock:
-            if name in self._cache:
-                self._cache[name] = replace(self._cache[name], due=LONG_AGO)
-
-    def _usable(self, name: str) -> Cached | None:
-        cached = self._cache.get(name)
-        return None if cached is None or cached.usable_until.has_come(self._clock) else cached
-
-    def _flight(self, name: str) -> SingleFlight:
-        with self._lock:
-            return self._flights.setdefault(name, SingleFlight(self._clock))
-
-    def _as_of_now(self, cached: Cached) -> Cached:
-        """`cached`, should the token have changed since Vault was asked. Called with the lock held."""
-        return cached
+UNKNOWN_VERSION = Version(None, None)
+"""Of a secret whose name alone is known."""
 
 
 class KvEngine(SecretEngine[KvSettings]):
-    """KV v2, cached by version: a refresh asks for the version alone, and reads the values when it has moved (K1)."""
+    """KV v2, cached by version: a refresh asks for the version alone, and reads the values when it has moved (K1).
+
+    Of a prefix such as `team/*` a list is cached, which tells the version of every secret below it. One request brings
+    it up to date, and with it all that it confirms (K5). What is below a prefix is asked for alone when the list is out
+    of date, so that nobody who wants one secret waits for the list of all.
+    """
 
     section = "kv_secret"
     mount_suffix = "kv"
@@ -290,9 +74,69 @@ class KvEngine(SecretEngine[KvSettings]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._without_metadata: set[str] = set()
+        self._scans = True
+
+    def get_below(self, prefix: str) -> dict[str, Secret]:
+        """All secrets below a prefix, by path. Raises: an error of `vault_errors`, the first that is met."""
+        if not is_prefix(prefix):
+            raise SecretNotFound(f'"{printable(prefix)}" is no prefix: it does not end with /*')
+        secrets = {}
+        for outcome in self._read_below(self.get(prefix)):
+            if isinstance(outcome, VaultError):
+                raise outcome
+            secrets[outcome.name] = outcome
+        return secrets
+
+    def read_all(self) -> Iterator[Secret | VaultError]:
+        """Everything that config.ini names, a prefix as all that is below it."""
+        for outcome in super().read_all():
+            if isinstance(outcome, Secret) and is_prefix(outcome.name):
+                yield from self._read_below(outcome)
+            else:
+                yield outcome
+
+    def _read_below(self, versions: Secret) -> Iterator[Secret | VaultError]:
+        for name, version in versions.data.items():
+            cached = self._cache.get(name)
+            if cached is not None and not versions.stale and self._is_confirmed(cached, version):
+                yield cached.secret
+                continue
+            self._outcome(versions.name)  # reading thousands takes longer than the list of their versions stays fresh
+            outcome = self._outcome(name)
+            if not isinstance(outcome, SecretNotFound):  # it went, meanwhile
+                yield outcome
+            if isinstance(outcome, VAULT_IS_AWAY):
+                return  # one failure, rather than one for each name (C2)
+
+    def _is_confirmed(self, cached: Cached, version: Version) -> bool:
+        """Whether nothing is to be done for this secret: ten thousand are looked at in each turn."""
+        secret = cached.secret
+        return (secret.version, secret.created_time) == version and not (secret.stale or self._full_read_is_due(cached))
 
     def fetch(self, name: str, cached: Cached | None) -> Cached:
-        if cached is None or name in self._without_metadata or self._full_read_is_due(cached):
+        if is_prefix(name):
+            return self._read_versions(name, cached)
+        if cached is None:
+            return self._read_values(name, cached)
+        versions = self._versions_above(name)
+        if versions is not None and versions.secret.stale:
+            return self._as_stale(cached, versions)
+        if self._full_read_is_due(cached):
+            return self._read_values(name, cached)
+        current = UNKNOWN_VERSION if versions is None else versions.secret.data.get(name)
+        if versions is None or current is UNKNOWN_VERSION:
+            return self._ask_for_version(name, cached)
+        if current != version_of(cached.secret):
+            return self._read_values(name, cached)
+        return replace(cached, secret=cached.secret.confirmed(), due=versions.due, expires=versions.expires)
+
+    def _full_read_is_due(self, cached: Cached) -> bool:
+        return cached.read.age(self._clock) >= self.settings.full_read_interval
+
+    # ── One secret ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask_for_version(self, name: str, cached: Cached) -> Cached:
+        if name in self._without_metadata:
             return self._read_values(name, cached)
         try:
             answer = self._vault.ask(
@@ -304,34 +148,9 @@ class KvEngine(SecretEngine[KvSettings]):
             self._without_metadata.add(name)
             self._announcer.post(NoVersionQuery(copy.copy(error)))
             return values
-        if not self._is_current(cached.secret, answer.body):
+        if current_version(checked(answer.body, "data", dict), self._clock.time()) != version_of(cached.secret):
             return self._read_values(name, cached)
         return self._cached(cached.secret.confirmed(), answer, read=cached.read)
-
-    def _full_read_is_due(self, cached: Cached) -> bool:
-        return cached.read.age(self._clock) >= self.settings.full_read_interval
-
-    def _is_current(self, secret: Secret, body: dict[str, Any]) -> bool:
-        """Whether the metadata still speak of this version, and it is there.
-
-        The creation time counts too: a secret deleted with its metadata and written anew starts again at version 1.
-        """
-        metadata = checked(body, "data", dict)
-        version = checked(metadata, "current_version", int)
-        facts = checked(metadata, "versions", dict).get(str(version))
-        if not isinstance(facts, dict) or (version, facts.get("created_time")) != (secret.version, secret.created_time):
-            return False
-        return facts.get("destroyed") is False and not self._is_past(facts.get("deletion_time"))
-
-    def _is_past(self, deletion_time: object) -> bool:
-        """A deletion_time is empty, past, or (with delete_version_after) still to come."""
-        if deletion_time == "":
-            return False
-        try:
-            at = datetime.strptime(str(deletion_time)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-        except ValueError:
-            return True  # reading the values will tell
-        return at.timestamp() <= self._clock.time()
 
     def _read_values(self, name: str, cached: Cached | None) -> Cached:
         answer = self._vault.ask(
@@ -348,9 +167,13 @@ class KvEngine(SecretEngine[KvSettings]):
             version=checked(metadata, "version", int),
             created_time=checked(metadata, "created_time", str),
         )
-        if cached is not None and secret.says_the_same_as(cached.secret):
-            secret = cached.secret.confirmed()
-        return self._cached(secret, answer, read=answer.asked)
+        versions = self._versions_above(name)
+        if versions is None:
+            return self._cached(secret_or_same(secret, cached), answer, read=answer.asked)
+        # Those below a prefix are due with it. Read one after the other at first, they are not so again at one time.
+        spread = 0.0 if cached else random.uniform(0, self.settings.full_read_interval)
+        found = self._cached(secret_or_same(secret, cached), answer, read=answer.asked.after(-spread))
+        return replace(found, due=found.due.or_earlier(versions.due))
 
     def _cached(self, secret: Secret, answer: Answer, *, read: Moment) -> Cached:
         return Cached(
@@ -360,6 +183,107 @@ class KvEngine(SecretEngine[KvSettings]):
             read=read,
             token_generation=answer.token_generation,
         )
+
+    # ── All secrets below a prefix ───────────────────────────────────────────────────────────────────────────────────
+
+    def _versions_above(self, name: str) -> Cached | None:
+        """The list of versions that speaks of this secret, if one is up to date or about to be."""
+        parts = name.split("/")
+        for depth in range(len(parts)):
+            prefix = "/".join([*parts[:depth], "*"])
+            versions = self._usable(prefix)
+            if versions and (not versions.fresh_until.has_come(self._clock) or self._flight(prefix).lock.locked()):
+                return versions
+        return None
+
+    def _as_stale(self, cached: Cached, versions: Cached) -> Cached:
+        """`cached` while the list of versions gets no answer: nobody asks for each secret then (C2, K4)."""
+        confirmed = versions.secret.data.get(cached.secret.name) == version_of(cached.secret)
+        expires = versions.expires if confirmed else cached.expires
+        return replace(cached, secret=replace(cached.secret, stale=True), due=versions.due, expires=expires)
+
+    def _read_versions(self, prefix: str, cached: Cached | None) -> Cached:
+        folder = prefix.removesuffix("*")
+        answer, versions = self._ask_for_versions(folder)
+        self._forget_missing(folder, versions)
+        if not versions:
+            raise SecretNotFound(f"there is nothing below {self.mount}/{folder}")
+        listed = Secret(engine=self.section, name=prefix, data=MappingProxyType(versions))
+        return self._cached(secret_or_same(listed, cached), answer, read=answer.asked)
+
+    def _ask_for_versions(self, folder: str) -> tuple[Answer, dict[str, Version]]:
+        if not self._scans:
+            return self._list(folder)
+        try:
+            return self._scan(folder)
+        except (PermissionDenied, RequestRejected, SecretNotFound) as error:
+            names = self._list(folder)
+            self._scans = False  # only now: where the names cannot be listed either, the trouble may pass
+            self._announcer.post(NoScan(copy.copy(error)))
+            return names
+
+    def _scan(self, folder: str) -> tuple[Answer, dict[str, Version]]:
+        """All versions in one request, which OpenBao answers and Vault does not.
+
+        https://openbao.org/api-docs/secret/kv/kv-v2/
+        """
+        url = format_url("/v1/{mount}/detailed-metadata/{folder}", mount=self.mount, folder=folder)
+        answer = self._vault.ask(lambda vault: vault.adapter.request("scan", url))
+        data = checked(answer.body, "data", dict)
+        found = checked(data, "key_info", dict) if data else {}
+        now = self._clock.time()
+        versions = {folder + key: current_version(metadata, now) for key, metadata in found.items()}
+        return answer, {name: version for name, version in versions.items() if version is not None}
+
+    def _list(self, folder: str) -> tuple[Answer, dict[str, Version]]:
+        """All names, a request for each folder: from there on each secret is asked for its own version."""
+        if folder.count("/") > DEEPEST_FOLDER:
+            raise UnexpectedResponse(f"the folders below {self.mount} seem to have no end")
+        answer = self._vault.ask(lambda vault: vault.secrets.kv.v2.list_secrets(folder, mount_point=self.mount))
+        names: dict[str, Version] = {}
+        for key in checked(checked(answer.body, "data", dict), "keys", list):
+            path = f"{folder}{key}"
+            names.update(self._list(path)[1] if path.endswith("/") else {path: UNKNOWN_VERSION})
+        return answer, names
+
+    def _forget_missing(self, folder: str, versions: Mapping[str, Version]) -> None:
+        """Drop what is no longer below the prefix (K3)."""
+        with self._lock:
+            below = [name for name in self._cache if name.startswith(folder) and not is_prefix(name)]
+            for name in below:
+                if name not in versions:
+                    del self._cache[name]
+
+
+def version_of(secret: Secret) -> Version:
+    return Version(secret.version, secret.created_time)
+
+
+def secret_or_same(secret: Secret, cached: Cached | None) -> Secret:
+    """The cached object, if it says the same: who compares objects then sees no change."""
+    if cached is not None and secret.says_the_same_as(cached.secret):
+        return cached.secret.confirmed()
+    return secret
+
+
+def current_version(metadata: dict[str, Any], now: float) -> Version | None:
+    """The version of which a read would give the values, by a secret's metadata; None if it is gone."""
+    number = checked(metadata, "current_version", int)
+    facts = checked(metadata, "versions", dict).get(str(number))
+    if not isinstance(facts, dict) or facts.get("destroyed") is not False or is_past(facts.get("deletion_time"), now):
+        return None
+    return Version(number, facts.get("created_time"))
+
+
+def is_past(deletion_time: object, now: float) -> bool:
+    """A deletion_time is empty, past, or (with delete_version_after) still to come."""
+    if deletion_time == "":
+        return False
+    try:
+        at = datetime.strptime(str(deletion_time)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return True  # reading the values will tell
+    return at.timestamp() <= now
 
 
 class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):
@@ -449,9 +373,3 @@ def role_must_exist(mount: str, name: str) -> Iterator[None]:
         if "unknown role" not in str(rejected):
             raise
         raise SecretNotFound(f'there is no role "{printable(name)}" at {mount}') from rejected
-
-
-def check_name(name: str) -> None:
-    """Refuse a path that would not stay below its mount. Raises: SecretNotFound."""
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise SecretNotFound(f'"{printable(name)}" is no path: it has an empty part, "." or ".."')

@@ -88,15 +88,20 @@ grep -q '^approle/' <<<"$auth_methods" || quietly auth enable approle
 
 # Exactly what the application does, and not the default policy beside it. The identity template makes one policy serve
 # any number of applications: each sees only the mounts that carry its entity's name.
-quietly policy write "$entity" - <<'POLICY'
+policy() {
+  cat <<'POLICY'
 path "{{identity.entity.name}}-kv/data/*"               { capabilities = ["read"] }
-path "{{identity.entity.name}}-kv/metadata/*"           { capabilities = ["read"] }
+path "{{identity.entity.name}}-kv/metadata/*"           { capabilities = ["read", "list"] }
 path "{{identity.entity.name}}-database/creds/*"        { capabilities = ["read"] }
 path "{{identity.entity.name}}-database/static-creds/*" { capabilities = ["read"] }
 path "auth/token/lookup-self"                           { capabilities = ["read"] }
 path "auth/token/renew-self"                            { capabilities = ["update"] }
 path "auth/token/revoke-self"                           { capabilities = ["update"] }
 POLICY
+}
+# Here OpenBao and Vault part: a Vault refuses a policy that names `scan`.
+scan='path "{{identity.entity.name}}-kv/detailed-metadata/*"  { capabilities = ["scan"] }'
+{ policy; echo "$scan"; } | quietly policy write "$entity" - 2>/dev/null || policy | quietly policy write "$entity" -
 step "policy $entity"
 
 quietly write "auth/approle/role/$entity" token_policies="$entity" token_no_default_policy=true token_type="$TOKEN_TYPE" \

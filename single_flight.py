@@ -16,6 +16,8 @@ class SingleFlight:
     that raises the same error again, and fifty threads that met one outage make one request, not fifty in a row.
     """
 
+    __slots__ = ("_again", "_asked_early", "_clock", "_error", "_failures", "lock")  # there may be ten thousand
+
     def __init__(self, clock: Clock) -> None:
         self.lock = threading.Lock()
         self._clock = clock

@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config_loader import DEFAULT_PATH, VaultConfig
 from console import Console, wants_colour
-from secret_engines import SecretEngine
+from secret_cache import SecretEngine
 from shield import log_unexpected
 from vault_client import VaultClient
 from vault_errors import ConfigurationError, LoginRefused, VaultError
@@ -40,6 +40,7 @@ from vault_events import (
     SecretRead,
     Stopping,
     TurnFailed,
+    TurnTaken,
     WorkerStuck,
 )
 from vault_http import printable
@@ -63,7 +64,7 @@ SAME_SIGNAL_SECONDS = 0.2
 
 SHORTEST_TURN_SECONDS = 0.1
 FIRST_TURN_SECONDS = 0.8
-"""How long the first block of one secret waits for that of another, so that all come in order."""
+"""How long into its first turn one engine waits for those before it, so that the first blocks come in order."""
 
 log = logging.getLogger("vault_app")
 
@@ -146,21 +147,38 @@ class VaultApplication:
             self._announcer.announce(HealthChecked(**vars(health)))
 
     def _engine_worker(self, engine: SecretEngine[Any]) -> Worker:
-        worker_name = engine.section.replace("_", "-")
-        last: Secret | None = None
+        name = engine.section.replace("_", "-")
+        held: dict[str, Secret] = {}
 
-        def read_and_announce() -> None:
-            nonlocal last
-            secret = engine.get(engine.settings.name)
-            if last is None:
-                self._let_those_before_me(worker_name)
+        def take_turn() -> None:
+            nonlocal held
+            held = self._read_all(name, engine, held)
+            self._had_its_turn(name)
+
+        return self._worker(name, take_turn, partial(seconds_to_next_turn, engine))
+
+    def _read_all(self, worker: str, engine: SecretEngine[Any], held: Mapping[str, Secret]) -> dict[str, Secret]:
+        """A turn: read what config.ini names, and announce what is not as it was `held`. Returns what is held now."""
+        now: dict[str, Secret] = {}
+        kept: list[Secret] = []
+        failures: list[VaultError] = []
+        patience_ends = time.monotonic() + FIRST_TURN_SECONDS
+        for outcome in engine.read_all():
+            self._let_those_before_me(worker, patience_ends)
             if self._stop.is_set():
-                return
-            self._announcer.announce(SecretRead(secret, fetched=last is None or secret.data is not last.data))
-            last = secret
-            self._had_its_turn(worker_name)
-
-        return self._worker(worker_name, read_and_announce, partial(seconds_to_next_turn, engine))
+                return now
+            if isinstance(outcome, VaultError):
+                failures.append(outcome)
+                continue
+            now[outcome.name] = outcome
+            if outcome.name in held and outcome.data is held[outcome.name].data:
+                kept.append(outcome)
+            else:
+                self._announcer.announce(SecretRead(outcome))
+        if now:
+            self._announcer.announce(TurnTaken(engine.section, read=len(now) - len(kept), kept=kept))
+        self._report_failures(worker, failures)
+        return now
 
     def _worker(self, name: str, action: Callable[[], None], interval: Callable[[], float]) -> Worker:
         return Worker(
@@ -175,22 +193,29 @@ class VaultApplication:
         if not isinstance(error, VaultError):
             log_unexpected(worker, error)
             error = VaultError(f"unexpected {type(error).__name__}; the log says where")
-        self._announcer.announce(TurnFailed(worker, error))
-        if isinstance(error, LoginRefused):
-            self.stop("Vault refused the login", FAILED)
-        elif self._once:
-            self._status = FAILED
-            if worker == self._token_watcher.name:
-                self.stop("without a login there is nothing to read")
+        self._report_failures(worker, [error])
+        if self._once and worker == self._token_watcher.name:
+            self.stop("without a login there is nothing to read")
         self._had_its_turn(worker)
 
-    def _let_those_before_me(self, worker: str) -> None:
+    def _report_failures(self, worker: str, errors: Sequence[VaultError]) -> None:
+        """Announce each kind of error once: what thousands of secrets have met is told with the first."""
+        of_a_kind: dict[type[VaultError], list[VaultError]] = {}
+        for error in errors:
+            of_a_kind.setdefault(type(error), []).append(error)
+        for first, *others in of_a_kind.values():
+            self._announcer.announce(TurnFailed(worker, first, 1 + len(others)))
+        if LoginRefused in of_a_kind:
+            self.stop("Vault refused the login", FAILED)
+        elif errors and self._once:
+            self._status = FAILED
+
+    def _let_those_before_me(self, worker: str, until: float) -> None:
         """All read at the same time, but a first screen in a fixed order is easier to read."""
-        deadline = time.monotonic() + FIRST_TURN_SECONDS
         for name, had_its_turn in self._first_turns.items():
-            if name == worker:
+            if name == worker or had_its_turn.is_set():
                 return
-            had_its_turn.wait(max(0.0, deadline - time.monotonic()))
+            had_its_turn.wait(max(0.0, until - time.monotonic()))
 
     def _had_its_turn(self, worker: str) -> None:
         """Note the first turn of a secret. With `once`, the last of them is the end."""

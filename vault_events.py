@@ -79,7 +79,10 @@ class TokenLost(Event):
 
 @dataclass(frozen=True)
 class SecretChanged(Event):
-    """A secret is not what it was; `previous` is None if nothing was cached, as at the first read or after an error."""
+    """A secret is not what it was; `previous` is None if nothing was cached, as at the first read or after an error.
+
+    Of a KV prefix (`team/*`) the secret is the list of versions below it: names came, went, or changed.
+    """
 
     secret: Secret
     previous: Secret | None
@@ -102,24 +105,43 @@ class NoVersionQuery(Event):
 
 
 @dataclass(frozen=True)
+class NoScan(Event):
+    """The versions below a KV prefix cannot be had in one request; from now on each secret is asked for its own (K5).
+
+    So it is on every Vault, and on an OpenBao whose policy does not allow to scan.
+    """
+
+    error: Exception
+
+
+@dataclass(frozen=True)
 class SecretRead(Event):
-    """A worker's turn came and it holds this secret; `fetched` unless it is the one that it had before.
+    """A worker's turn came and it holds this secret, which is not the one that it had before.
 
     With [database_dynamic] check_login a listener adds who the database takes us for, or why it does not let us in.
     """
 
     secret: Secret
-    fetched: bool
     database_user: str | None = field(default=None, repr=False)
     login_error: str | None = None
 
 
 @dataclass(frozen=True)
+class TurnTaken(Event):
+    """A worker's turn is over: so many secrets of this engine were read, each a `SecretRead`, the others kept."""
+
+    engine: str
+    read: int
+    kept: Sequence[Secret] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class TurnFailed(Event):
-    """A worker's turn came and failed; it tries again at its next turn."""
+    """A worker's turn failed, or so many secrets in it, of which this is the first; the next turn tries again."""
 
     worker: str
     error: Exception
+    secrets: int = 1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,12 +44,14 @@ RETRY_PAUSE_SECONDS = (0.1, 0.5)
 RETRY_STATUSES = (412, 429, 500, 502, 503, 504)
 PAST_MAX_TTL = "past the max TTL"
 """Comes with status 500, and is Vault's answer all the same: this token is not renewed any more (T7)."""
-CHUNK_BYTES = 1024
+CHUNK_BYTES = 65_536
 ERROR_TEXT_LENGTH = 300
 LARGEST_NUMBER = 10**10
 """In seconds, three centuries: what is above is no TTL, and would overflow."""
 
-CAPABILITY_OF_METHOD = {"get": "read", "post": "update", "put": "update", "list": "list", "delete": "delete"}
+CAPABILITY_OF_METHOD = {"get": "read", "post": "update", "put": "update", "delete": "delete"}
+"""Those that have another name than the method; `list` and OpenBao's `scan` are both."""
+LISTING_METHODS = ("LIST", "SCAN")
 UNAVAILABLE_STATUSES: dict[int, type[VaultUnavailable]] = {
     429: VaultOverloaded,
     472: VaultStandby,  # a disaster-recovery secondary
@@ -170,9 +172,10 @@ class BoundedHTTPAdapter(HTTPAdapter):
     the back-off of whoever asks is enough (C2).
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, listing_limit: int) -> None:
         super().__init__(max_retries=RETRIED)
         self._limit = limit
+        self._listing_limit = listing_limit
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -193,7 +196,7 @@ class BoundedHTTPAdapter(HTTPAdapter):
         finally:
             self.max_retries = RETRIED if bridged else TRIED_ONCE
         try:
-            body = b"".join(self._chunks(response.raw))
+            body = self._read(response.raw, a_listing=request.method in LISTING_METHODS)
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.ReadTimeout(error, request=request) from error
         except urllib3.exceptions.HTTPError as error:
@@ -201,26 +204,28 @@ class BoundedHTTPAdapter(HTTPAdapter):
         response.raw = io.BytesIO(body)
         return response
 
-    def _chunks(self, raw: urllib3.HTTPResponse) -> Iterator[bytes]:
-        size = 0
-        while chunk := raw.read1(min(CHUNK_BYTES, self._limit + 1 - size), decode_content=True):
-            size += len(chunk)
-            if size > self._limit:
+    def _read(self, raw: urllib3.HTTPResponse, *, a_listing: bool) -> bytes:
+        limit = self._listing_limit if a_listing else self._limit
+        body = bytearray()
+        while chunk := raw.read1(min(CHUNK_BYTES, limit + 1 - len(body)), decode_content=True):
+            body += chunk
+            if len(body) > limit:
                 raw.close()  # the connection cannot be used again: the rest is still on its way
+                setting = "max_listing_size" if a_listing else "max_response_size"
                 raise ResponseTooLarge(
-                    f"the response is longer than {self._limit} bytes; if that is right, raise [http] max_response_size"
+                    f"the response is longer than {limit} bytes; if that is right, raise [http] {setting}"
                 )
-            yield chunk
         raw.release_conn()
+        return bytes(body)
 
 
-def new_session(url: str, *, verify: str | bool, max_response_size: int) -> requests.Session:
+def new_session(url: str, *, verify: str | bool, max_response_size: int, max_listing_size: int) -> requests.Session:
     """A session with Vault's limits and retries."""
     session = requests.Session()
     session.verify = verify  # given a session, hvac goes by this rather than by its own parameter
     # Only the scheme of the address itself: no redirect can lead the token from https to http.
     session.adapters.clear()
-    session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size))
+    session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size, max_listing_size))
     return session
 
 
@@ -284,7 +289,7 @@ def status_error(response: requests.Response, method: str, path: str) -> VaultEr
     if not isinstance(errors, list) and status < 500:
         return UnexpectedResponse(f"{path} was answered with status {status}, but not in the way that Vault does")
     if status == 403:
-        capability = CAPABILITY_OF_METHOD.get(method.lower(), method)
+        capability = CAPABILITY_OF_METHOD.get(method.lower(), method.lower())
         return PermissionDenied(f'permission denied: no policy of this token grants "{capability}" on "{path}"')
     past_max_ttl = any(PAST_MAX_TTL in text for text in texts)
     if (status in UNAVAILABLE_STATUSES or status in RETRY_STATUSES or status >= 500) and not past_max_ttl:

@@ -9,7 +9,7 @@ from typing import Any
 from lifetime import Clock, Moment
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, repr=False, eq=False, slots=True)
 class Secret:
     """A secret as Vault gave it. Its `repr` shows no value (P1)."""
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import requests
@@ -25,6 +26,9 @@ KV_DATA = "GET my-vault-app-kv/data/database"
 KV_METADATA = "GET my-vault-app-kv/metadata/database"
 DYNAMIC = "GET my-vault-app-database/creds/db-demo-dynamic"
 STATIC = "GET my-vault-app-database/static-creds/db-demo-static"
+KV = "my-vault-app-kv"
+SCAN = f"SCAN {KV}/detailed-metadata/team"
+LIST = f"LIST {KV}/metadata/team"
 
 
 class FakeClock:
@@ -63,7 +67,8 @@ class Refusal(Exception):
 class FakeVault(BaseAdapter):
     """Vault as an adapter of requests: hvac and everything above it are the real ones.
 
-    `asked` lists the requests; `instead` replaces an answer: a function that returns a body, or raises.
+    `asked` lists the requests; `instead` replaces an answer: a function that returns a body, or raises. `below` holds
+    the versions of the KV secrets below `team/`.
     """
 
     clock: FakeClock
@@ -77,6 +82,7 @@ class FakeVault(BaseAdapter):
     destroyed: bool = False
     rotation: str = "2026-11-23T19:13:41.271233163Z"
     static_ttl: int = 3600
+    below: dict[str, int] = field(default_factory=dict)
     latency: float = 0.0
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -104,7 +110,9 @@ class FakeVault(BaseAdapter):
         def unreachable() -> None:
             raise requests.ConnectionError(ConnectionRefusedError(111, "Connection refused"))
 
-        self.instead = dict.fromkeys((LOGIN, RENEW, LOOKUP, KV_DATA, KV_METADATA, DYNAMIC, STATIC), unreachable)
+        below = [f"GET {KV}/{kind}/{path}" for path in self.below for kind in ("data", "metadata")]
+        asked = (LOGIN, RENEW, LOOKUP, KV_DATA, KV_METADATA, SCAN, LIST, *below, DYNAMIC, STATIC)
+        self.instead = dict.fromkeys(asked, unreachable)
 
     def come_back(self) -> None:
         self.instead = {}
@@ -146,6 +154,10 @@ class FakeVault(BaseAdapter):
             REVOKE: lambda: {},
             KV_DATA: self._kv_data,
             KV_METADATA: self._kv_metadata,
+            SCAN: self._scan,
+            LIST: lambda: {"data": {"keys": sorted({path.removeprefix("team/") for path in self.below})}},
+            **{f"GET {KV}/data/{path}": partial(self._kv_data, path) for path in self.below},
+            **{f"GET {KV}/metadata/{path}": partial(self._kv_metadata, path) for path in self.below},
             DYNAMIC: self._dynamic,
             STATIC: self._static,
         }
@@ -161,16 +173,23 @@ class FakeVault(BaseAdapter):
         auth = {"client_token": f"{TOKEN}{self.logins}", "lease_duration": ttl, "renewable": self.renewable}
         return {"auth": {**auth, "policies": ["my-vault-app"]}}
 
-    def _kv_data(self) -> Any:
-        facts = {"version": self.version, "created_time": self.created}
+    def _kv_data(self, path: str = "database") -> Any:
+        version = self.below.get(path, self.version)
+        facts = {"version": version, "created_time": self.created}
         if self.deletion_time or self.destroyed:
             gone = {**facts, "deletion_time": self.deletion_time, "destroyed": self.destroyed}
             raise Refusal(404, data={"data": None, "metadata": gone})
-        return {"data": {"data": {"api_key": f"{PASSWORD}-{self.version}"}, "metadata": facts}}
+        return {"data": {"data": {"api_key": f"{PASSWORD}-{version}"}, "metadata": facts}}
 
-    def _kv_metadata(self) -> Any:
+    def _kv_metadata(self, path: str = "database") -> Any:
+        version = str(self.below.get(path, self.version))
         facts = {"created_time": self.created, "deletion_time": self.deletion_time, "destroyed": self.destroyed}
-        return {"data": {"current_version": self.version, "versions": {str(self.version): facts}}}
+        return {"data": {"current_version": int(version), "versions": {version: facts}}}
+
+    def _scan(self) -> Any:
+        return {
+            "data": {"key_info": {path.removeprefix("team/"): self._kv_metadata(path)["data"] for path in self.below}}
+        }
 
     def _dynamic(self) -> Any:
         self.leases += 1

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import psutil
 import psycopg
 
-from secret_engines import ASK_AGAIN_SECONDS
+from secret_cache import ASK_AGAIN_SECONDS
 from tests.backends import Backend, embedded
 from tests.e2e.conftest import Program
 from vault_app import __version__

@@ -117,7 +117,7 @@ class Stage:
     def read(self, section: str, end: float, pause: float | None = None) -> None:
         """As the worker of a secret engine does, or somebody who reads with this pause."""
         engine = self.client.engines[section]
-        name = engine.settings.name
+        (name,) = engine.settings.names
 
         def idle() -> float:
             cached = engine._cache.get(name)

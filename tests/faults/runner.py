@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devserver.openbao import HOST
-from secret_engines import NO_ANSWER
+from secret_cache import NO_ANSWER
 from tests.backends import Backend
 from tests.faults import clustered
 from tests.faults.catalogue import CATALOGUE, Fault, World

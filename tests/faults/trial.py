@@ -19,7 +19,7 @@ import psycopg
 
 from config_loader import VaultConfig
 from console import Console
-from secret_engines import NO_ANSWER
+from secret_cache import NO_ANSWER
 from tests.faults.proxy import Proxy
 from tests.faults.tenant import Tenant
 from vault_app import VaultApplication

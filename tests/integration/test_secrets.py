@@ -209,7 +209,7 @@ def test_health_of_the_server(client: VaultClient, backend: Backend) -> None:
 
 
 def test_cached_read_costs_little(client: VaultClient, secret: str) -> None:
-    """At most three times a plain dict with a clock comparison, side by side in one run."""
+    """At most 2.5 times a plain dict with a clock comparison, side by side in one run: two clocks instead of one."""
     found = client.get_kv_secret(secret)
     plain_cache = {secret: (found, time.monotonic() + 3600)}
     get = client.get_kv_secret
@@ -218,11 +218,12 @@ def test_cached_read_costs_little(client: VaultClient, secret: str) -> None:
         value, fresh_until = plain_cache[path]
         return value if time.monotonic() < fresh_until else None
 
-    client._kv._cache[secret].fresh_until = client._kv._cache[secret].fresh_until.after(3600)
+    client.engines["kv_secret"]._cache[secret].fresh_monotonic += 3600
+    client.engines["kv_secret"]._cache[secret].fresh_wall += 3600
 
     def ratio() -> float:
         floor = min(timeit.repeat(lambda: plain(secret), number=20_000, repeat=7))
         ours = min(timeit.repeat(lambda: get(secret), number=20_000, repeat=7))
         return ours / floor
 
-    assert min(ratio() for _ in range(5)) <= 3
+    assert min(ratio() for _ in range(5)) <= 2.5

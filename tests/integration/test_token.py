@@ -116,7 +116,7 @@ def test_t9_token_revoked_from_outside(
 def test_t9_missing_permission_is_no_login(client: VaultClient, backend: Backend) -> None:
     """A path that no policy grants: the token is looked up once and kept."""
     client.login()
-    client._kv.mount = "somebody-elses-kv"
+    client.engines["kv_secret"].mount = "somebody-elses-kv"
     since = backend.audit.position()
     with pytest.raises(PermissionDenied, match='"read" on "somebody-elses-kv/data/database"'):
         client.get_kv_secret("database")

@@ -89,8 +89,8 @@ class TestEnvironment:
         config = load(VAULT_ROLE_ID="another")
         assert config.vault.role_id == "another"
         assert (config.database_dynamic.role_id, config.database_static.role_id) == (
-            "db-demo-dynamic",
-            "db-demo-static",
+            ("db-demo-dynamic",),
+            ("db-demo-static",),
         )
 
     def test_names_of_the_ecosystem(self, load: Load) -> None:

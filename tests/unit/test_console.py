@@ -18,7 +18,7 @@ from lifetime import Moment
 from login_check import LoginCheck
 from tests.fakes import PASSWORD, SECRET_ID, FakeClock
 from vault_errors import VaultUnreachable
-from vault_events import Event, LoggedIn, SecretChanged, SecretRead, StaleServed, TokenRenewed
+from vault_events import Event, LoggedIn, SecretChanged, SecretRead, StaleServed, TokenRenewed, TurnTaken
 from vault_secret import Secret
 
 CLOCK = FakeClock()
@@ -45,7 +45,7 @@ def written(show: Console, stream: io.StringIO) -> str:
 def test_block_of_a_lease() -> None:
     """Heading, outcome and values, the username first; a TTL is rounded up as it counts down."""
     show, stream = console(show=True)
-    show(SecretRead(LEASE, fetched=True))
+    show(SecretRead(LEASE))
     assert written(show, stream) == (
         "=== Database Dynamic Secret Refresh ===\n"
         "✅ Database Dynamic secret fetch successful (TTL: 48s)\n"
@@ -66,14 +66,14 @@ def test_block_of_a_lease() -> None:
 def test_outcome_is_true(secret: Secret, fetched: bool, expected: str) -> None:
     """It says whether the value was fetched, confirmed, cached or stale."""
     show, stream = console()
-    show(SecretRead(secret, fetched=fetched))
+    show(SecretRead(secret) if fetched else TurnTaken("kv_secret", read=0, kept=[secret]))
     assert expected in written(show, stream)
 
 
 def test_login_is_told_in_the_block() -> None:
     """Who the database takes us for, or why it does not let us in; masked as the rest is."""
-    read = SecretRead(LEASE, fetched=True, database_user="v-approle-1")
-    refused = SecretRead(LEASE, fetched=True, login_error="password authentication failed")
+    read = SecretRead(LEASE, database_user="v-approle-1")
+    refused = SecretRead(LEASE, login_error="password authentication failed")
     for event, show, expected in (
         (read, True, "👤 The database takes us for v-approle-1"),
         (read, False, "👤 The database takes us for ********"),
@@ -91,7 +91,7 @@ def test_login_to_a_silent_database_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     ended = threading.Event()
     monkeypatch.setattr(login_check, "TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(login_check, "checked_by_login", lambda event: ended.wait(30) and event)
-    LoginCheck(heard.append)(SecretRead(LEASE, fetched=True))
+    LoginCheck(heard.append)(SecretRead(LEASE))
     ended.set()
     assert [event.login_error for event in heard if isinstance(event, SecretRead)] == ["no answer within 0.1 s"]
 
@@ -99,8 +99,8 @@ def test_login_to_a_silent_database_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 def test_p1_masks_betray_nothing() -> None:
     """With values hidden, a long and a short one look the same."""
     show, stream = console()
-    show(SecretRead(KV, fetched=True))
-    show(SecretRead(LEASE, fetched=True))
+    show(SecretRead(KV))
+    show(SecretRead(LEASE))
     assert PASSWORD not in written(show, stream)
     assert written(show, stream).count(MASK) == 3
 
@@ -133,7 +133,7 @@ def test_blocks_are_never_garbled() -> None:
     show, stream = console()
     stream.write = lambda text: writes.append(text) or len(text)  # type: ignore[method-assign,func-returns-value]
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda _: show(SecretRead(KV, fetched=True)), range(200)))
+        list(pool.map(lambda _: show(TurnTaken("kv_secret", read=0, kept=[KV])), range(200)))
     assert show.close()
     assert len(writes) == 200
     assert len({text.strip() for text in writes}) == 1
@@ -165,8 +165,8 @@ def test_stopped_terminal_stops_nobody() -> None:
 def test_secret_cannot_steer_the_terminal() -> None:
     """Escape sequences in a value are made harmless."""
     show, stream = console(show=True)
-    show(SecretRead(dataclasses.replace(KV, data={"k": "\x1b[2J"}), fetched=True))
-    show(SecretRead(dataclasses.replace(LEASE, data={"password": "\x1b[2J"}), fetched=True))
+    show(SecretRead(dataclasses.replace(KV, data={"k": "\x1b[2J"})))
+    show(SecretRead(dataclasses.replace(LEASE, data={"password": "\x1b[2J"})))
     assert "\x1b" not in written(show, stream)
 
 

@@ -25,7 +25,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config_loader import DEFAULT_PATH, SECTIONS, VaultConfig, variable
-from secret_engines import check_name
+from secret_cache import check_name
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -152,7 +152,8 @@ def test_settings_that_pass_are_usable(environ: dict[str, str]) -> None:
         stage.client.login()
     assert stage.vault.asked
     for engine in stage.client.engines.values():
-        check_name(engine.settings.name)
+        for name in engine.settings.names:
+            check_name(name)
 
 
 def printed(error: ConfigurationError) -> str:

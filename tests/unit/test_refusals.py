@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secret_engines import REFUSAL_SECONDS
+from secret_cache import REFUSAL_SECONDS
 from tests.fakes import DYNAMIC, KV_DATA, STATIC, FakeClock, FakeVault
 from tests.unit.conftest import ClientFactory
 from vault_app import seconds_to_next_turn

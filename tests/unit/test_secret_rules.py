@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from config_loader import KvSettings, VaultConfig
-from secret_engines import Cached, SecretEngine
+from secret_cache import Cached, SecretEngine
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -473,7 +473,12 @@ class TestC1:
     def test_c1_fresh_read_takes_no_lock(self, client: VaultClient) -> None:
         """With every lock of the client held by somebody else, a cached read still returns."""
         first = client.get_kv_secret("database")
-        locks = [client._lock, client._login.lock, client._kv._lock, client._kv._flights["database"].lock]
+        locks = [
+            client._lock,
+            client._login.lock,
+            client.engines["kv_secret"]._lock,
+            client.engines["kv_secret"]._flights["database"].lock,
+        ]
         for lock in locks:
             lock.acquire()
         try:
@@ -503,7 +508,7 @@ class TestClosed:
         vault.instead[KV_DATA] = close_meanwhile
         with pytest.raises(ClientClosed):
             client.get_kv_secret("database")
-        assert client._kv._cache == {}
+        assert client.engines["kv_secret"]._cache == {}
 
 
 class TestListeners:
@@ -524,8 +529,8 @@ class TestListeners:
         client = make_client()
 
         def listen(_: Event) -> None:
-            held.extend(lock.locked() for lock in (client._lock, client._login.lock, client._kv._lock))
-            held.append(client._kv._flights["database"].lock.locked())
+            held.extend(lock.locked() for lock in (client._lock, client._login.lock, client.engines["kv_secret"]._lock))
+            held.append(client.engines["kv_secret"]._flights["database"].lock.locked())
             client.get_kv_secret("database")
 
         client._announcer._listeners = (listen,)
@@ -549,7 +554,12 @@ class TestAnotherEngine:
                 return Cached(secret, due, answer.asked.after(60), answer.asked, answer.token_generation)
 
         engine = CubbyholeEngine(
-            client._kv.settings, client, entity="my-vault-app", clock=clock, announcer=Announcer(), backoff_max=30
+            client.engines["kv_secret"].settings,
+            client,
+            entity="my-vault-app",
+            clock=clock,
+            announcer=Announcer(),
+            backoff_max=30,
         )
         path = "GET my-vault-app-cubbyhole/note"
         vault.instead[path] = lambda: {"data": {"note": PASSWORD}}
