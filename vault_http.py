@@ -222,7 +222,11 @@ class BoundedHTTPAdapter(HTTPAdapter):
 def new_session(url: str, *, verify: str | bool, max_response_size: int, max_listing_size: int) -> requests.Session:
     """A session with Vault's limits and retries."""
     session = requests.Session()
-    session.verify = verify  # given a session, hvac goes by this rather than by its own parameter
+    # Proxies and certificates that the environment names, looked up here: requests would search it for each request.
+    environment = session.merge_environment_settings(url, {}, None, verify, None)
+    session.trust_env = False
+    session.proxies = environment["proxies"]
+    session.verify = environment["verify"]  # given a session, hvac goes by this rather than by its own parameter
     # Only the scheme of the address itself: no redirect can lead the token from https to http.
     session.adapters.clear()
     session.mount(f"{urlsplit(url).scheme}://", BoundedHTTPAdapter(max_response_size, max_listing_size))
