@@ -275,7 +275,7 @@ class Console:
     def _comings_and_goings(self, title: str, before: set[str], now: set[str]) -> str:
         if before == now:
             return ""  # some have new versions, and are told of when those are read
-        return self._good(f"🔁 {title}: {len(now - before):,} secrets came, {len(before - now):,} went")
+        return self._good(f"🔁 {title}: {len(now - before):,} came, {len(before - now):,} went")
 
     @_text.register
     def _(self, event: StaleServed) -> str:
@@ -295,8 +295,9 @@ class Console:
 
     @_text.register
     def _(self, event: TurnFailed) -> str:
-        more = f" (and {event.secrets - 1:,} more secrets)" if event.secrets > 1 else ""
-        return self._bad(f"❌ {event.worker}: {event.error}{more}")
+        more = event.secrets - 1
+        others = f" (and {more:,} more secret{'s' if more > 1 else ''})" if more else ""
+        return self._bad(f"❌ {event.worker}: {event.error}{others}")
 
     @_text.register
     def _(self, event: Stopping) -> str:

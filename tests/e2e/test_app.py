@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hvac
+import psutil
 import pytest
 
+from console import MOST_BLOCKS
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
 from tests.integration.conftest import eventually, put
@@ -60,6 +62,7 @@ EXAMPLE = r"""
 """
 """The example output of the source document, line by line, with patterns where a value changes."""
 
+DYNAMIC_ROLES = "db-demo-dynamic, nobody"
 FAST = {"KV_SECRET_REFRESH_INTERVAL": "0.5", "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5"}
 
 
@@ -191,6 +194,66 @@ class TestOnce:
         off = {"DATABASE_DYNAMIC_ENABLED": "false", "DATABASE_STATIC_ENABLED": "false"}
         assert once(app, **off)[0] == 0
         assert not [path for path in backend.audit.count(since) if "database/" in path]
+
+
+class TestSeveral:
+    @pytest.fixture
+    def team(self, root: hvac.Client) -> Iterator[list[str]]:
+        """Eight secrets below a prefix, on two levels."""
+        paths = [f"team/{name}" for name in ("a", "b", "c", "d", "deep/e", "deep/f", "deep/g", "deep/h")]
+        for path in paths:
+            put(root, path, value="one")
+        yield paths
+        for path in paths:
+            root.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point="my-vault-app-kv")
+
+    def test_k5_once_reads_all_below_a_prefix(self, app: Run, backend: Backend, team: list[str]) -> None:
+        """One scan, one read a secret; the first few are shown, the others are counted."""
+        since = backend.audit.position()
+        status, program = once(app, KV_SECRET_PATH="team/*")
+        count = backend.audit.count(since)
+        assert status == 0
+        assert count["my-vault-app-kv/detailed-metadata/team/"] == 1
+        assert {path: count[f"my-vault-app-kv/data/{path}"] for path in team} == dict.fromkeys(team, 1)
+        assert "✅ KV team/a secret fetch successful (version 1)" in program.out
+        assert program.out.count("=== KV Secret Refresh ===") == MOST_BLOCKS
+        assert "✅ KV: 3 more secrets fetched" in program.out
+
+    def test_k5_changes_below_a_prefix_are_told(self, app: Run, root: hvac.Client, team: list[str]) -> None:
+        """What changed is shown, what did not is one line; secrets may come and go."""
+        program = app("--show-secrets", KV_SECRET_PATH="team/*", **FAST)
+        program.wait_for("✅ KV: 8 secrets unchanged")
+        put(root, "team/b", value="two")
+        program.wait_for("🔁 KV team/b secret changed: version 1 → 2")
+        program.wait_for("✅ KV team/b secret fetch successful (version 2)")
+        program.wait_for('"value": "two"')
+        program.wait_for("✅ KV: 7 secrets unchanged")
+        root.secrets.kv.v2.delete_latest_version_of_secret("team/c", mount_point="my-vault-app-kv")
+        program.wait_for("🔁 KV team/*: 0 came, 1 went")
+        assert "❌" not in program.out
+
+    def test_several_names_share_a_thread(self, app: Run, team: list[str]) -> None:
+        """One thread an engine, however many names; one that is not there does not harm the others."""
+        one, many = app(**FAST), app(KV_SECRET_PATH="database, team/*", DATABASE_DYNAMIC_ROLE_ID=DYNAMIC_ROLES, **FAST)
+        for program in (one, many):
+            program.wait_for("Database Static secret fetch successful")
+            program.wait_for("Database Dynamic")
+        many.wait_for('❌ database-dynamic: there is no role "nobody" at my-vault-app-database')
+        many.wait_for("✅ Database Dynamic db-demo-dynamic secret from the cache")
+        assert psutil.Process(many.process.pid).num_threads() == psutil.Process(one.process.pid).num_threads()
+
+    def test_kinds_of_failure_are_told_once(self, app: Run) -> None:
+        """Not a line for each secret."""
+        status, program = once(app, KV_SECRET_PATH="nowhere, never, database")
+        assert status == 1
+        assert "❌ kv-secret: there is nothing at my-vault-app-kv/data/nowhere (and 1 more secret)" in program.out
+        assert "✅ KV database secret fetch successful" in program.out
+
+    def test_k3_nothing_below_a_prefix_is_told(self, app: Run) -> None:
+        """A typing error in config.ini looks like this."""
+        status, program = once(app, KV_SECRET_PATH="taem/*")
+        assert status == 1
+        assert "❌ kv-secret: there is nothing below my-vault-app-kv/taem/" in program.out
 
 
 @contextmanager

@@ -279,6 +279,17 @@ def test_unreachable_server_is_explained(client_of: ClientOf, url: str, reason: 
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_environment_is_looked_up_once(client_of: ClientOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that it names is used; requests would look for one, in all that there is, for each request."""
+    proxy = ScriptedServer(respond(200, AUTH))
+    with proxy.running():
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client = client_of("http://vault.example.com:8200")
+        monkeypatch.delenv("http_proxy")
+        client.login()
+    assert proxy.requests == ["POST http://vault.example.com:8200/v1/auth/approle/login"]
+
+
 def test_error_of_the_caller_is_no_reason(client_of: ClientOf) -> None:
     """Who asks while handling another error is not told that one."""
     try:

@@ -17,7 +17,7 @@ from tests.backends import Backend
 from tests.integration.conftest import Events, eventually, is_refused, put
 from vault_client import VaultClient
 from vault_errors import LoginRefused, ResponseTooLarge, SecretDeleted, SecretNotFound, VaultError
-from vault_events import NoVersionQuery, SecretChanged
+from vault_events import NoScan, NoVersionQuery, SecretChanged
 
 KV = "my-vault-app-kv"
 
@@ -107,6 +107,58 @@ class TestKv:
             make_client().get_kv_secret(secret)
         large = make_client(HTTP_MAX_RESPONSE_SIZE="8192").get_kv_secret(secret)
         assert len(large.data["value"]) == 5000
+
+
+class TestPrefix:
+    @pytest.fixture
+    def below(self, root: hvac.Client) -> Iterator[list[str]]:
+        """Secrets below a prefix, one of them deeper, beside one that is deleted."""
+        paths = [f"prefix/{name}" for name in ("a", "b", "deep/c")]
+        for path in [*paths, "prefix/gone"]:
+            put(root, path, value="one")
+        root.secrets.kv.v2.delete_latest_version_of_secret("prefix/gone", mount_point=KV)
+        yield paths
+        for path in [*paths, "prefix/gone"]:
+            root.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=KV)
+
+    def test_k5_one_request_tells_all_versions(
+        self, root: hvac.Client, client: VaultClient, backend: Backend, below: list[str]
+    ) -> None:
+        """By the server's own log: one scan, and a read of the one that changed."""
+        assert set(client.get_kv_secrets("prefix/*")) == set(below)
+        put(root, "prefix/deep/c", value="two")
+        time.sleep(0.15)
+        since = backend.audit.position()
+        assert client.get_kv_secrets("prefix/*")["prefix/deep/c"].data == {"value": "two"}
+        assert backend.audit.count(since) == {f"{KV}/detailed-metadata/prefix/": 1, f"{KV}/data/prefix/deep/c": 1}
+
+    def test_k5_policy_without_scan(
+        self, root: hvac.Client, client: VaultClient, backend: Backend, below: list[str], events: Events
+    ) -> None:
+        """As on a Vault: names are listed, each secret is asked for its version, after one warning."""
+        policy = root.sys.read_policy("my-vault-app")["data"]["rules"]
+        root.sys.create_or_update_policy("my-vault-app", policy.replace("detailed-metadata", "nothing"))
+        try:
+            assert set(client.get_kv_secrets("prefix/*")) == set(below)
+            put(root, "prefix/a", value="two")
+            time.sleep(0.15)
+            since = backend.audit.position()
+            assert client.get_kv_secrets("prefix/*")["prefix/a"].version == 2
+            count = backend.audit.count(since)
+        finally:
+            root.sys.create_or_update_policy("my-vault-app", policy)
+        assert (count[f"{KV}/metadata/prefix/"], count[f"{KV}/metadata/prefix/deep/"]) == (1, 1)
+        assert [count[f"{KV}/metadata/{path}"] for path in below] == [1, 1, 1]
+        assert len(events.of(NoScan)) == 1
+
+    def test_h1_list_over_the_limit(
+        self, make_client: Callable[..., VaultClient], below: list[str], secret: str
+    ) -> None:
+        """It has a limit of its own, which the error names; the values keep theirs."""
+        client = make_client(HTTP_MAX_LISTING_SIZE="256", KV_SECRET_REFRESH_INTERVAL="0.1")
+        with pytest.raises(ResponseTooLarge, match=r"256 bytes.*\[http\] max_listing_size"):
+            client.get_kv_secrets("prefix/*")
+        assert client.get_kv_secret(secret).version == 1
 
 
 class TestDatabase:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config_loader import DEFAULT_PATH, ENGINE_SECTIONS, SECTIONS, VaultConfig, variable
+from config_loader import DEFAULT_PATH, ENGINE_SECTIONS, SECTIONS, VaultConfig, is_prefix, variable
 from vault_errors import ConfigurationError
 
 SECRET = "475a6500-f9f8-fdd4-ec30-54fadcad926e"
@@ -122,6 +122,37 @@ class TestValues:
     def test_p1_repr_hides_the_secret(self, load: Load) -> None:
         """A config that is printed by mistake shows no secret_id."""
         assert SECRET not in repr(load())
+
+
+class TestSeveral:
+    def test_several_are_separated_by_commas(self, load: Load) -> None:
+        """Paths and prefixes, roles; spaces around the commas do not count."""
+        config = load(KV_SECRET_PATH="database, team/* ,a b", DATABASE_STATIC_ROLE_ID="one,two")
+        assert config.kv_secret.names == ("database", "team/*", "a b")
+        assert config.database_static.names == ("one", "two")
+
+    @pytest.mark.parametrize("path", ["*", "team/*", "team/deep/*"])
+    def test_prefix_is_a_path_with_a_star(self, load: Load, path: str) -> None:
+        """At its end, behind a slash."""
+        assert load(KV_SECRET_PATH=path).kv_secret.names == (path,)
+        assert is_prefix(path)
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("a,,b", "expected a path such as database or team/database, without empty parts"),
+            ("a,", "; several are separated by commas"),
+            ("/*", "expected a path"),
+            ("team*", "expected a * at the end of a prefix alone, such as team/*"),
+            ("te*m/*", "expected a * at the end of a prefix alone"),
+            ("**", "expected a * at the end of a prefix alone"),
+            ("../*", "expected a path"),
+            ("a, b, a", "found 'a, b, a' in KV_SECRET_PATH, expected each of them once"),
+        ],
+    )
+    def test_what_is_no_list_of_paths_is_explained(self, load: Load, path: str, expected: str) -> None:
+        """As any other setting."""
+        assert expected in problems_of(load, KV_SECRET_PATH=path)
 
 
 class TestProblems:

@@ -13,7 +13,7 @@ import pytest
 import login_check
 import vault_events
 from config_loader import VaultConfig
-from console import MASK, MOST_WAITING, Console, seconds, wants_colour
+from console import MASK, MOST_BLOCKS, MOST_WAITING, Console, seconds, wants_colour
 from lifetime import Moment
 from login_check import LoginCheck
 from tests.fakes import PASSWORD, SECRET_ID, FakeClock
@@ -68,6 +68,46 @@ def test_outcome_is_true(secret: Secret, fetched: bool, expected: str) -> None:
     show, stream = console()
     show(SecretRead(secret) if fetched else TurnTaken("kv_secret", read=0, kept=[secret]))
     assert expected in written(show, stream)
+
+
+def test_many_secrets_take_a_line() -> None:
+    """The first few of a turn are shown, the others are counted, and so are those that stayed as they were."""
+    show, stream = console(show=True)
+    for number in range(MOST_BLOCKS + 1000):
+        show(SecretRead(dataclasses.replace(KV, name=f"team/{number}")))
+    show(TurnTaken("kv_secret", read=MOST_BLOCKS + 1000, kept=[KV] * 2000))
+    show(SecretRead(KV))
+    text = written(show, stream)
+    assert text.count("=== KV Secret Refresh ===") == MOST_BLOCKS + 1
+    assert "✅ KV: 1,000 more secrets fetched\n✅ KV: 2,000 secrets unchanged\n" in text
+
+
+def test_stale_secrets_are_counted() -> None:
+    """Among those that stayed as they were."""
+    show, stream = console()
+    show(TurnTaken("kv_secret", read=0, kept=[KV] * 10 + [dataclasses.replace(KV, stale=True)] * 20))
+    assert written(show, stream) == "⚠️ KV: 20 of 30 secrets stale: Vault gives no answer\n"
+
+
+def test_secrets_are_named_where_there_are_several() -> None:
+    """By their path or role; a single one needs no name."""
+    environ = {"VAULT_SECRET_ID": SECRET_ID, "KV_SECRET_PATH": "team/*"}
+    stream = io.StringIO()
+    show = Console(VaultConfig.load(environ=environ), stream, colour=False)
+    show(SecretRead(KV))
+    show(SecretRead(LEASE))
+    text = written(show, stream)
+    assert "✅ KV database secret fetch successful (version 3)" in text
+    assert "✅ Database Dynamic secret fetch successful" in text
+
+
+def test_comings_and_goings_are_counted() -> None:
+    """Of a list of versions only the names are news: new versions are told of when they are read."""
+    before = Secret("kv_secret", "team/*", {"team/a": 1, "team/b": 1, "team/c": 1})
+    show, stream = console()
+    show(SecretChanged(dataclasses.replace(before, data={"team/a": 2, "team/b": 1, "team/c": 1}), before))
+    show(SecretChanged(dataclasses.replace(before, data={"team/a": 2, "team/d": 1}), before))
+    assert written(show, stream) == "🔁 KV: 1 came, 2 went\n"
 
 
 def test_login_is_told_in_the_block() -> None:
