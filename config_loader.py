@@ -132,7 +132,7 @@ def several(parse_one: Callable[[str], str]) -> Parser:
         except ValueError as error:
             raise ValueError(f"{error}; several are separated by commas") from None
         if len(set(parsed)) < len(parsed):
-            raise ValueError("each of them once")
+            raise ValueError("no name to stand twice")
         return parsed
 
     return parse

@@ -27,6 +27,8 @@ from vault_events import (
     LoginFailed,
     NoScan,
     NoVersionQuery,
+    PrefixChanged,
+    PrefixStale,
     RenewalFailed,
     SecretChanged,
     SecretRead,
@@ -89,7 +91,9 @@ class Console:
         self._colour = colour
         self._version = "unknown"
         self._blocks: Counter[str] = Counter()
-        """How many secrets of each engine were shown since its turn began."""
+        """How many secrets of each engine were shown since its last turn."""
+        self._changes: Counter[str] = Counter()
+        """How many changes."""
         self.on_closed: Callable[[], object] = lambda: None
         """Called when nobody reads the stream any more."""
         self._texts: SimpleQueue[str | None] = SimpleQueue()
@@ -211,7 +215,7 @@ class Console:
 
     @_text.register
     def _(self, event: TurnTaken) -> str:
-        self._blocks[event.engine] = 0
+        self._blocks[event.engine] = self._changes[event.engine] = 0
         title = TITLES.get(event.engine, event.engine)
         not_shown = event.read - MOST_BLOCKS
         texts = [self._good(f"✅ {title}: {not_shown:,} more secrets fetched")] if not_shown > 0 else []
@@ -263,19 +267,24 @@ class Console:
     def _(self, event: SecretChanged) -> str:
         if event.previous is None:
             return ""
+        self._changes[event.secret.engine] += 1
+        if self._changes[event.secret.engine] > MOST_BLOCKS:
+            return ""
         title = self._title(event.secret)
-        if is_prefix(event.secret.name):
-            return self._comings_and_goings(title, set(event.previous.data), set(event.secret.data))
         if event.secret.version is not None:
             return self._good(f"🔁 {title} secret changed: version {event.previous.version} → {event.secret.version}")
         if event.secret.lease_id is not None:
             return self._good(f"🔁 {title} credentials replaced: a new user with a lease of its own")
         return self._good(f"🔁 {title} password rotated")
 
-    def _comings_and_goings(self, title: str, before: set[str], now: set[str]) -> str:
-        if before == now:
-            return ""  # some have new versions, and are told of when those are read
-        return self._good(f"🔁 {title}: {len(now - before):,} came, {len(before - now):,} went")
+    @_text.register
+    def _(self, event: PrefixChanged) -> str:
+        return self._good(f"🔁 KV {event.prefix}: {len(event.came):,} came, {len(event.went):,} went")
+
+    @_text.register
+    def _(self, event: PrefixStale) -> str:
+        serve = f"{event.secrets:,} cached secrets serve on"
+        return self._warn(f"⏳ KV {event.prefix} not refreshed: {event.error}; {serve}")
 
     @_text.register
     def _(self, event: StaleServed) -> str:
@@ -289,7 +298,7 @@ class Console:
 
     @_text.register
     def _(self, event: NoScan) -> str:
-        return self._warn(f"⚠️ No KV scan, so each secret below a prefix is asked for its version: {event.error}")
+        return self._warn(f"⚠️ No KV scan, so each secret below {event.prefix} is asked for its version: {event.error}")
 
     # ── The workers ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -70,7 +70,7 @@ class Cached:
     expires: Moment
     """Until then the secret may be served if Vault gives no answer."""
     read: Moment
-    """When the values were last read, not their version alone."""
+    """When the values were last read, not their version alone; or earlier, for them to be read anew sooner."""
     token_generation: int
     token_ends: Moment = NEVER
     """Where the secret dies with its token: when that is."""
@@ -150,9 +150,11 @@ class SecretEngine(ABC, Generic[SettingsT]):
             return cached.secret
         return self._refresh(name)
 
-    def read_all(self) -> Iterator[Secret | VaultError]:
-        """Everything that config.ini names, as `get` gives it; where it raises an error, the error."""
+    def read_all(self, stop: threading.Event) -> Iterator[Secret | VaultError]:
+        """Everything that config.ini names, as `get` gives it; where it raises an error, the error. Until `stop`."""
         for name in self.settings.names:
+            if stop.is_set():
+                return
             yield self._outcome(name)
 
     def _outcome(self, name: str) -> Secret | VaultError:
@@ -252,7 +254,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
     def _fall_back(self, name: str, flight: SingleFlight, error: VaultError) -> Secret:
         """Serve what we hold, marked stale (K4); raise if we hold nothing, or if the error is Vault's answer."""
         cached = self._usable(name) if isinstance(error, NO_ANSWER) else None
-        longest = self._backoff_max if isinstance(error, NO_ANSWER) else self._turn
+        longest = self._longest_pause(error)
         if cached is not None:  # however long the back-off has grown, there is another try in what is left
             longest = min(longest, max(SHORTEST_PAUSE_SECONDS, cached.usable_until.left(self._clock) / 2))
         again = flight.failed(error, longest)
@@ -264,6 +266,10 @@ class SecretEngine(ABC, Generic[SettingsT]):
             self._cache[name] = replace(cached, secret=stale, due=again)
         self._announcer.post(StaleServed(stale, copy.copy(error), again.left(self._clock)))
         return stale
+
+    def _longest_pause(self, error: VaultError) -> float:
+        """Seconds. What Vault has answered may be another answer at the next turn; an outage is asked about less."""
+        return self._backoff_max if isinstance(error, NO_ANSWER) else self._turn
 
     def _is_cached(self, secret: Secret) -> bool:
         cached = self._cache.get(secret.name)
@@ -289,5 +295,9 @@ class SecretEngine(ABC, Generic[SettingsT]):
 
 def check_name(name: str) -> None:
     """Refuse a path that would not stay below its mount. Raises: SecretNotFound."""
-    if any(part in ("", ".", "..") for part in name.split("/")):
+    if not is_path(name):
         raise SecretNotFound(f'"{printable(name)}" is no path: it has an empty part, "." or ".."')
+
+
+def is_path(name: str) -> bool:
+    return not any(part in ("", ".", "..") for part in name.split("/"))

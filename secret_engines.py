@@ -9,63 +9,42 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-from hvac.utils import format_url
+from typing import Any
 
 from config_loader import DatabaseDynamicSettings, DatabaseStaticSettings, KvSettings, is_prefix
+from kv_listing import UNKNOWN_VERSION, KvListings, Listing, Version, current_version
 from lifetime import LONG_AGO, Moment
-from secret_cache import ASK_AGAIN_SECONDS, Answer, Cached, SecretEngine
+from secret_cache import ASK_AGAIN_SECONDS, Answer, Cached, SecretEngine, is_path
+from single_flight import SingleFlight
 from vault_errors import (
     PermissionDenied,
     RequestRejected,
     ResponseTooLarge,
     SecretNotFound,
-    UnexpectedResponse,
     VaultError,
-    VaultOverloaded,
-    VaultSealed,
-    VaultStandby,
-    VaultTimeout,
-    VaultUnreachable,
+    VaultUnavailable,
 )
-from vault_events import NoScan, NoVersionQuery
+from vault_events import NoVersionQuery, PrefixChanged, PrefixStale
 from vault_http import checked, printable
 from vault_secret import Secret
 
-VAULT_IS_AWAY = (VaultUnreachable, VaultTimeout, VaultSealed, VaultStandby, VaultOverloaded)
-"""The errors that the next secret would meet, too; a bare VaultUnavailable may concern one secret alone."""
-DEEPEST_FOLDER = 100
+MOST_FAILURES = 3
+"""So many in a row without an answer, and the rest of the turn asks for nothing more (C2)."""
 LEASE_SHARE_LEFT = 1 / 5
 UNKNOWN = math.inf
 """The length of a lease before the first one was granted: only a token with most of its life ahead is good for it."""
 
 
-class Version(NamedTuple):
-    """One version of a KV secret, told from all others.
-
-    The creation time counts too: a secret deleted with its metadata and written anew starts again at version 1 (K1).
-    """
-
-    number: int | None
-    created_time: str | None
-
-
-UNKNOWN_VERSION = Version(None, None)
-"""Of a secret whose name alone is known."""
-
-
 class KvEngine(SecretEngine[KvSettings]):
     """KV v2, cached by version: a refresh asks for the version alone, and reads the values when it has moved (K1).
 
-    Of a prefix such as `team/*` a list is cached, which tells the version of every secret below it. One request brings
-    it up to date, and with it all that it confirms (K5). What is below a prefix is asked for alone when the list is out
-    of date, so that nobody who wants one secret waits for the list of all.
+    Of a prefix, a turn of the application's worker asks for all versions at once, and confirms, drops or marks for
+    reading what is cached (K5). To a reader each secret is as any other, and asked for alone should it be due.
     """
 
     section = "kv_secret"
@@ -74,69 +53,13 @@ class KvEngine(SecretEngine[KvSettings]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._without_metadata: set[str] = set()
-        self._scans = True
-
-    def get_below(self, prefix: str) -> dict[str, Secret]:
-        """All secrets below a prefix, by path. Raises: an error of `vault_errors`, the first that is met."""
-        if not is_prefix(prefix):
-            raise SecretNotFound(f'"{printable(prefix)}" is no prefix: it does not end with /*')
-        secrets = {}
-        for outcome in self._read_below(self.get(prefix)):
-            if isinstance(outcome, VaultError):
-                raise outcome
-            secrets[outcome.name] = outcome
-        return secrets
-
-    def read_all(self) -> Iterator[Secret | VaultError]:
-        """Everything that config.ini names, a prefix as all that is below it."""
-        for outcome in super().read_all():
-            if isinstance(outcome, Secret) and is_prefix(outcome.name):
-                yield from self._read_below(outcome)
-            else:
-                yield outcome
-
-    def _read_below(self, versions: Secret) -> Iterator[Secret | VaultError]:
-        for name, version in versions.data.items():
-            cached = self._cache.get(name)
-            if cached is not None and not versions.stale and self._is_confirmed(cached, version):
-                yield cached.secret
-                continue
-            self._outcome(versions.name)  # reading thousands takes longer than the list of their versions stays fresh
-            outcome = self._outcome(name)
-            if not isinstance(outcome, SecretNotFound):  # it went, meanwhile
-                yield outcome
-            if isinstance(outcome, VAULT_IS_AWAY):
-                return  # one failure, rather than one for each name (C2)
-
-    def _is_confirmed(self, cached: Cached, version: Version) -> bool:
-        """Whether nothing is to be done for this secret: ten thousand are looked at in each turn."""
-        secret = cached.secret
-        return (secret.version, secret.created_time) == version and not (secret.stale or self._full_read_is_due(cached))
-
-    def fetch(self, name: str, cached: Cached | None) -> Cached:
-        if is_prefix(name):
-            return self._read_versions(name, cached)
-        if cached is None:
-            return self._read_values(name, cached)
-        versions = self._versions_above(name)
-        if versions is not None and versions.secret.stale:
-            return self._as_stale(cached, versions)
-        if self._full_read_is_due(cached):
-            return self._read_values(name, cached)
-        current = UNKNOWN_VERSION if versions is None else versions.secret.data.get(name)
-        if versions is None or current is UNKNOWN_VERSION:
-            return self._ask_for_version(name, cached)
-        if current != version_of(cached.secret):
-            return self._read_values(name, cached)
-        return replace(cached, secret=cached.secret.confirmed(), due=versions.due, expires=versions.expires)
-
-    def _full_read_is_due(self, cached: Cached) -> bool:
-        return cached.read.age(self._clock) >= self.settings.full_read_interval
+        self._kv_listings = KvListings(self._vault, self.mount, self.settings, self._clock, self._announcer)
+        self._listings: dict[str, Listing] = {}
 
     # ── One secret ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ask_for_version(self, name: str, cached: Cached) -> Cached:
-        if name in self._without_metadata:
+    def fetch(self, name: str, cached: Cached | None) -> Cached:
+        if cached is None or name in self._without_metadata or self._full_read_is_due(cached):
             return self._read_values(name, cached)
         try:
             answer = self._vault.ask(
@@ -145,12 +68,16 @@ class KvEngine(SecretEngine[KvSettings]):
         except (PermissionDenied, ResponseTooLarge) as error:  # too large: with dozens of versions kept
             values = self._read_values(name, cached)
             # Only now: where the values cannot be read either, the trouble may pass.
+            if not self._without_metadata:
+                self._announcer.post(NoVersionQuery(copy.copy(error)))
             self._without_metadata.add(name)
-            self._announcer.post(NoVersionQuery(copy.copy(error)))
             return values
         if current_version(checked(answer.body, "data", dict), self._clock.time()) != version_of(cached.secret):
             return self._read_values(name, cached)
         return self._cached(cached.secret.confirmed(), answer, read=cached.read)
+
+    def _full_read_is_due(self, cached: Cached) -> bool:
+        return cached.read.age(self._clock) >= self.settings.full_read_interval
 
     def _read_values(self, name: str, cached: Cached | None) -> Cached:
         answer = self._vault.ask(
@@ -167,123 +94,187 @@ class KvEngine(SecretEngine[KvSettings]):
             version=checked(metadata, "version", int),
             created_time=checked(metadata, "created_time", str),
         )
-        versions = self._versions_above(name)
-        if versions is None:
-            return self._cached(secret_or_same(secret, cached), answer, read=answer.asked)
-        # Those below a prefix are due with it. Read one after the other at first, they are not so again at one time.
-        spread = 0.0 if cached else random.uniform(0, self.settings.full_read_interval)
-        found = self._cached(secret_or_same(secret, cached), answer, read=answer.asked.after(-spread))
-        return replace(found, due=found.due.or_earlier(versions.due))
+        if cached is not None and secret.says_the_same_as(cached.secret):
+            secret = cached.secret.confirmed()
+        # What is below a prefix is read one after the other at first, and shall not be so again all at one time.
+        at_once = cached is None and any(name in listing.versions for listing in self._listings.values())
+        spread = random.uniform(0, self.settings.full_read_interval) if at_once else 0.0
+        return self._cached(secret, answer, read=answer.asked.after(-spread))
 
     def _cached(self, secret: Secret, answer: Answer, *, read: Moment) -> Cached:
         return Cached(
             secret,
             due=answer.asked.after(self.settings.refresh_interval),
-            expires=answer.asked.after(max(self.settings.max_stale, self.settings.refresh_interval)),
+            expires=self._expires(answer.asked),
             read=read,
             token_generation=answer.token_generation,
         )
 
+    def _expires(self, asked: Moment) -> Moment:
+        return asked.after(max(self.settings.max_stale, self.settings.refresh_interval))
+
     # ── All secrets below a prefix ───────────────────────────────────────────────────────────────────────────────────
 
-    def _versions_above(self, name: str) -> Cached | None:
-        """The list of versions that speaks of this secret, if one is up to date or about to be."""
-        parts = name.split("/")
-        for depth in range(len(parts)):
-            prefix = "/".join([*parts[:depth], "*"])
-            versions = self._usable(prefix)
-            if versions and (not versions.fresh_until.has_come(self._clock) or self._flight(prefix).lock.locked()):
-                return versions
-        return None
+    def get_below(self, prefix: str) -> dict[str, Secret]:
+        """All secrets below a prefix, by path. Raises: an error of `vault_errors`, the first that is met."""
+        if not is_prefix(prefix) or not is_path(prefix):
+            raise SecretNotFound(f'"{printable(prefix)}" is no prefix such as team/*')
+        secrets = {}
+        for outcome in self._read_below(prefix, stop=threading.Event()):
+            if isinstance(outcome, VaultError):
+                raise outcome
+            secrets[outcome.name] = outcome
+        return secrets
 
-    def _as_stale(self, cached: Cached, versions: Cached) -> Cached:
-        """`cached` while the list of versions gets no answer: nobody asks for each secret then (C2, K4)."""
-        confirmed = versions.secret.data.get(cached.secret.name) == version_of(cached.secret)
-        expires = versions.expires if confirmed else cached.expires
-        return replace(cached, secret=replace(cached.secret, stale=True), due=versions.due, expires=expires)
+    def read_all(self, stop: threading.Event) -> Iterator[Secret | VaultError]:
+        """Everything that config.ini names, a prefix as all that is below it, and each secret once."""
+        seen: set[str] = set()
+        for name in self.settings.names:
+            for outcome in self._read_below(name, stop) if is_prefix(name) else [self._outcome(name)]:
+                if stop.is_set():
+                    return
+                if isinstance(outcome, VaultError):
+                    yield outcome
+                elif outcome.name not in seen:
+                    seen.add(outcome.name)
+                    yield outcome
 
-    def _read_versions(self, prefix: str, cached: Cached | None) -> Cached:
-        folder = prefix.removesuffix("*")
-        answer, versions = self._ask_for_versions(folder)
-        self._forget_missing(folder, versions)
-        if not versions:
-            raise SecretNotFound(f"there is nothing below {self.mount}/{folder}")
-        listed = Secret(engine=self.section, name=prefix, data=MappingProxyType(versions))
-        return self._cached(secret_or_same(listed, cached), answer, read=answer.asked)
+    def seconds_until_due(self) -> float:
+        """As for other engines, but until all are due: those that were asked for together are so again."""
+        due = [self._listings[name].due for name in self.settings.names if name in self._listings]
+        cached = (self._cache.get(name) for name in self.settings.names)
+        due += [each.fresh_until for each in cached if each is not None]
+        return max((each.left(self._clock) for each in due), default=math.inf)
 
-    def _ask_for_versions(self, folder: str) -> tuple[Answer, dict[str, Version]]:
-        if not self._scans:
-            return self._list(folder)
+    def _read_below(self, prefix: str, stop: threading.Event) -> Iterator[Secret | VaultError]:
+        """What the listing confirms, from the cache; then what is to be read, one after the other."""
         try:
-            return self._scan(folder)
-        except (PermissionDenied, RequestRejected, SecretNotFound) as error:
-            names = self._list(folder)
-            self._scans = False  # only now: where the names cannot be listed either, the trouble may pass
-            self._announcer.post(NoScan(copy.copy(error)))
-            return names
+            listing = self._refresh_listing(prefix)
+        except VaultError as error:
+            yield error
+            return
+        now = Moment.now(self._clock)
+        waiting: list[str] = []
+        for name in listing.versions:
+            cached = self._cache.get(name)
+            if cached is None or cached.fresh_monotonic <= now.monotonic or cached.fresh_wall <= now.wall:
+                waiting.append(name)
+            else:
+                yield cached.secret
+        yield from self._read_waiting(prefix, waiting, stop)
 
-    def _scan(self, folder: str) -> tuple[Answer, dict[str, Version]]:
-        """All versions in one request, which OpenBao answers and Vault does not.
+    def _read_waiting(self, prefix: str, names: list[str], stop: threading.Event) -> Iterator[Secret | VaultError]:
+        failures = 0
+        for name in names:
+            if stop.is_set():
+                return
+            if failures == MOST_FAILURES:
+                cached = self._usable(name)
+                if cached is not None:
+                    yield cached.secret
+                continue
+            with suppress(VaultError):  # reading thousands takes long; should this fail, the next turn tells
+                self._refresh_listing(prefix)
+            outcome = self._outcome(name)
+            got_no_answer = outcome.stale if isinstance(outcome, Secret) else isinstance(outcome, VaultUnavailable)
+            failures = failures + 1 if got_no_answer else 0
+            if not isinstance(outcome, SecretNotFound):  # deleted, and so none of them
+                yield outcome
 
-        https://openbao.org/api-docs/secret/kv/kv-v2/
+    def _refresh_listing(self, prefix: str) -> Listing:
+        """The listing, asked for anew if it is due. In an outage the one that there is.
+
+        Raises: an error of `vault_errors`.
         """
-        url = format_url("/v1/{mount}/detailed-metadata/{folder}", mount=self.mount, folder=folder)
-        answer = self._vault.ask(lambda vault: vault.adapter.request("scan", url))
-        data = checked(answer.body, "data", dict)
-        found = checked(data, "key_info", dict) if data else {}
-        now = self._clock.time()
-        versions = {folder + key: current_version(metadata, now) for key, metadata in found.items()}
-        return answer, {name: version for name, version in versions.items() if version is not None}
+        flight = self._flight(f"{prefix}/")  # no path ends with a slash
+        try:
+            with flight.lock:
+                listing = self._listings.get(prefix)
+                if listing is None or listing.due.has_come(self._clock):
+                    flight.check()
+                    listing = self._ask_for_listing(prefix, flight)
+        finally:
+            self._announcer.deliver()
+        if not listing.versions:
+            raise SecretNotFound(f"there is nothing below {self.mount}/{prefix.removesuffix('*')}")
+        return listing
 
-    def _list(self, folder: str) -> tuple[Answer, dict[str, Version]]:
-        """All names, a request for each folder: from there on each secret is asked for its own version."""
-        if folder.count("/") > DEEPEST_FOLDER:
-            raise UnexpectedResponse(f"the folders below {self.mount} seem to have no end")
-        answer = self._vault.ask(lambda vault: vault.secrets.kv.v2.list_secrets(folder, mount_point=self.mount))
-        names: dict[str, Version] = {}
-        for key in checked(checked(answer.body, "data", dict), "keys", list):
-            path = f"{folder}{key}"
-            names.update(self._list(path)[1] if path.endswith("/") else {path: UNKNOWN_VERSION})
-        return answer, names
+    def _ask_for_listing(self, prefix: str, flight: SingleFlight) -> Listing:
+        known = self._listings.pop(prefix, None)
+        try:
+            listing = self._kv_listings.ask(prefix)
+        except VaultError as error:
+            again = flight.failed(error, self._longest_pause(error))
+            if known is None or not isinstance(error, VaultUnavailable):
+                raise
+            self._serve_stale(prefix, known, error, again)
+            listing = replace(known, due=again)
+        else:
+            flight.succeeded()
+            self._confirm(prefix, listing)
+            self._announce_changes(prefix, known, listing)
+        self._listings[prefix] = listing
+        return listing
 
-    def _forget_missing(self, folder: str, versions: Mapping[str, Version]) -> None:
-        """Drop what is no longer below the prefix (K3)."""
+    def _confirm(self, prefix: str, listing: Listing) -> None:
+        """Confirm what is cached of the versions listed, have read what is of others, and drop what is gone (K3)."""
         with self._lock:
-            below = [name for name in self._cache if name.startswith(folder) and not is_prefix(name)]
-            for name in below:
-                if name not in versions:
-                    del self._cache[name]
+            for name, cached in self._cached_below(prefix):
+                if self._is_younger(cached, listing):
+                    continue
+                if name in listing.versions:
+                    self._cache[name] = self._by_listing(cached, listing.versions[name], listing)
+                else:
+                    self._forget(name)
+
+    def _announce_changes(self, prefix: str, known: Listing | None, listing: Listing) -> None:
+        if known is None:
+            return
+        came, went = listing.versions.keys() - known.versions.keys(), known.versions.keys() - listing.versions.keys()
+        if came or went:
+            self._announcer.post(PrefixChanged(prefix, came, went))
+
+    def _is_younger(self, cached: Cached, listing: Listing) -> bool:
+        """Whether it was asked for later than the listing was."""
+        return cached.expires.monotonic > self._expires(listing.asked).monotonic
+
+    def _by_listing(self, cached: Cached, version: Version, listing: Listing) -> Cached:
+        if version == UNKNOWN_VERSION or self._full_read_is_due(cached):
+            return replace(cached, due=LONG_AGO)
+        if version != version_of(cached.secret):
+            return replace(cached, due=LONG_AGO, read=LONG_AGO)
+        return Cached(
+            cached.secret.confirmed(),
+            due=listing.next_answer,
+            expires=self._expires(listing.asked),
+            read=cached.read,
+            token_generation=cached.token_generation,
+        )
+
+    def _serve_stale(self, prefix: str, known: Listing, error: VaultError, again: Moment) -> None:
+        """Vault gave no answer: until it is asked again, all below the prefix serve as they are (K4, C2)."""
+        served = 0
+        with self._lock:
+            for name, cached in self._cached_below(prefix):
+                if name not in known.versions and not self._is_younger(cached, known):
+                    self._forget(name)  # gone already; an answer from before came late (K3)
+                elif cached.fresh_monotonic < again.monotonic and not cached.usable_until.has_come(self._clock):
+                    self._cache[name] = replace(cached, secret=replace(cached.secret, stale=True), due=again)
+                    served += 1
+        self._announcer.post(PrefixStale(prefix, served, copy.copy(error), again.left(self._clock)))
+
+    def _cached_below(self, prefix: str) -> list[tuple[str, Cached]]:
+        folder = prefix.removesuffix("*")
+        return [(name, cached) for name, cached in self._cache.items() if name.startswith(folder)]
+
+    def _forget(self, name: str) -> None:
+        del self._cache[name]
+        self._flights.pop(name, None)
+        self._without_metadata.discard(name)
 
 
 def version_of(secret: Secret) -> Version:
     return Version(secret.version, secret.created_time)
-
-
-def secret_or_same(secret: Secret, cached: Cached | None) -> Secret:
-    """The cached object, if it says the same: who compares objects then sees no change."""
-    if cached is not None and secret.says_the_same_as(cached.secret):
-        return cached.secret.confirmed()
-    return secret
-
-
-def current_version(metadata: dict[str, Any], now: float) -> Version | None:
-    """The version of which a read would give the values, by a secret's metadata; None if it is gone."""
-    number = checked(metadata, "current_version", int)
-    facts = checked(metadata, "versions", dict).get(str(number))
-    if not isinstance(facts, dict) or facts.get("destroyed") is not False or is_past(facts.get("deletion_time"), now):
-        return None
-    return Version(number, facts.get("created_time"))
-
-
-def is_past(deletion_time: object, now: float) -> bool:
-    """A deletion_time is empty, past, or (with delete_version_after) still to come."""
-    if deletion_time == "":
-        return False
-    try:
-        at = datetime.strptime(str(deletion_time)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return True  # reading the values will tell
-    return at.timestamp() <= now
 
 
 class DynamicEngine(SecretEngine[DatabaseDynamicSettings]):

@@ -63,6 +63,8 @@ SAME_SIGNAL_SECONDS = 0.2
 """`timeout` and others signal a process and then its group: what comes so close together is one signal."""
 
 SHORTEST_TURN_SECONDS = 0.1
+MOST_FAILURES_TOLD = 5
+"""In one turn; the others are counted."""
 FIRST_TURN_SECONDS = 0.8
 """How long into its first turn one engine waits for those before it, so that the first blocks come in order."""
 
@@ -163,10 +165,8 @@ class VaultApplication:
         kept: list[Secret] = []
         failures: list[VaultError] = []
         patience_ends = time.monotonic() + FIRST_TURN_SECONDS
-        for outcome in engine.read_all():
+        for outcome in engine.read_all(self._stop):
             self._let_those_before_me(worker, patience_ends)
-            if self._stop.is_set():
-                return now
             if isinstance(outcome, VaultError):
                 failures.append(outcome)
                 continue
@@ -175,7 +175,7 @@ class VaultApplication:
                 kept.append(outcome)
             else:
                 self._announcer.announce(SecretRead(outcome))
-        if now:
+        if now and not self._stop.is_set():
             self._announcer.announce(TurnTaken(engine.section, read=len(now) - len(kept), kept=kept))
         self._report_failures(worker, failures)
         return now
@@ -199,13 +199,12 @@ class VaultApplication:
         self._had_its_turn(worker)
 
     def _report_failures(self, worker: str, errors: Sequence[VaultError]) -> None:
-        """Announce each kind of error once: what thousands of secrets have met is told with the first."""
-        of_a_kind: dict[type[VaultError], list[VaultError]] = {}
-        for error in errors:
-            of_a_kind.setdefault(type(error), []).append(error)
-        for first, *others in of_a_kind.values():
-            self._announcer.announce(TurnFailed(worker, first, 1 + len(others)))
-        if LoginRefused in of_a_kind:
+        """Announce the first few, and how many more of thousands of secrets have failed with the last of these."""
+        told = errors[:MOST_FAILURES_TOLD]
+        for number, error in enumerate(told, start=1):
+            more = len(errors) - len(told) if number == len(told) else 0
+            self._announcer.announce(TurnFailed(worker, error, 1 + more))
+        if any(isinstance(error, LoginRefused) for error in errors):
             self.stop("Vault refused the login", FAILED)
         elif errors and self._once:
             self._status = FAILED
@@ -213,7 +212,7 @@ class VaultApplication:
     def _let_those_before_me(self, worker: str, until: float) -> None:
         """All read at the same time, but a first screen in a fixed order is easier to read."""
         for name, had_its_turn in self._first_turns.items():
-            if name == worker or had_its_turn.is_set():
+            if name == worker:
                 return
             had_its_turn.wait(max(0.0, until - time.monotonic()))
 

@@ -13,7 +13,7 @@
     │   ├── VaultSealed         sealed, or not initialised
     │   ├── VaultStandby        a standby node that does not forward
     │   └── VaultOverloaded     too many requests
-    ├── ResponseTooLarge        longer than [http] max_response_size
+    ├── ResponseTooLarge        longer than [http] max_response_size or max_listing_size
     ├── UnexpectedResponse      whatever answered does not speak Vault's API
     └── ClientClosed            the client was used after close()
 
@@ -88,7 +88,7 @@ class VaultOverloaded(VaultUnavailable):
 
 
 class ResponseTooLarge(VaultError):
-    """The answer is longer than [http] max_response_size allows and was not read further."""
+    """The answer is longer than the settings of [http] allow and was not read further."""
 
 
 class UnexpectedResponse(VaultError):

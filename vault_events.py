@@ -7,7 +7,7 @@ pool can be the next. A `repr` of an event shows no secret (P1), so events may b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -79,10 +79,7 @@ class TokenLost(Event):
 
 @dataclass(frozen=True)
 class SecretChanged(Event):
-    """A secret is not what it was; `previous` is None if nothing was cached, as at the first read or after an error.
-
-    Of a KV prefix (`team/*`) the secret is the list of versions below it: names came, went, or changed.
-    """
+    """A secret is not what it was; `previous` is None if nothing was cached, as at the first read or after an error."""
 
     secret: Secret
     previous: Secret | None
@@ -106,12 +103,32 @@ class NoVersionQuery(Event):
 
 @dataclass(frozen=True)
 class NoScan(Event):
-    """The versions below a KV prefix cannot be had in one request; from now on each secret is asked for its own (K5).
+    """The versions below a KV prefix are not to be had in one request: each secret is asked for its own (K5).
 
-    So it is on every Vault, and on an OpenBao whose policy does not allow to scan.
+    So it is on every Vault, and on an OpenBao whose policy does not allow to scan. It is tried again now and then.
     """
 
+    prefix: str
     error: Exception
+
+
+@dataclass(frozen=True)
+class PrefixChanged(Event):
+    """These paths came below a KV prefix, and these went. They are listed; the new ones are not read yet."""
+
+    prefix: str
+    came: Set[str] = field(repr=False)
+    went: Set[str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PrefixStale(Event):
+    """What is below a KV prefix got no answer; so many cached secrets serve on, for `retry_in` seconds unasked for."""
+
+    prefix: str
+    secrets: int
+    error: Exception
+    retry_in: float
 
 
 @dataclass(frozen=True)

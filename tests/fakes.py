@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import requests
 from requests.adapters import BaseAdapter
@@ -120,7 +121,7 @@ class FakeVault(BaseAdapter):
     # ── As requests sees it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
-        path = str(request.path_url).removeprefix("/v1/").partition("?")[0]
+        path = unquote(str(request.path_url).removeprefix("/v1/").partition("?")[0])
         what, token = f"{request.method} {path}", str(request.headers.get("X-Vault-Token", ""))
         self.asked.append(what)
         self.tokens.append(token)

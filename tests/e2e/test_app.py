@@ -23,7 +23,7 @@ from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
 from tests.integration.conftest import eventually, put
 from tests.servers import ScriptedServer, respond
-from vault_app import SAME_SIGNAL_SECONDS
+from vault_app import MOST_FAILURES_TOLD, SAME_SIGNAL_SECONDS
 
 EXAMPLE = r"""
 🚀 Starting Vault Python Client Application
@@ -242,11 +242,14 @@ class TestSeveral:
         many.wait_for("✅ Database Dynamic db-demo-dynamic secret from the cache")
         assert psutil.Process(many.process.pid).num_threads() == psutil.Process(one.process.pid).num_threads()
 
-    def test_kinds_of_failure_are_told_once(self, app: Run) -> None:
-        """Not a line for each secret."""
-        status, program = once(app, KV_SECRET_PATH="nowhere, never, database")
+    def test_each_of_a_few_failures_is_told(self, app: Run) -> None:
+        """With its path; of many the first few, and a number."""
+        paths = [f"nowhere/{number}" for number in range(MOST_FAILURES_TOLD + 2)]
+        status, program = once(app, KV_SECRET_PATH=", ".join([*paths, "database"]))
         assert status == 1
-        assert "❌ kv-secret: there is nothing at my-vault-app-kv/data/nowhere (and 1 more secret)" in program.out
+        for path in paths[: MOST_FAILURES_TOLD - 1]:
+            assert f"❌ kv-secret: there is nothing at my-vault-app-kv/data/{path}\n" in program.out
+        assert "nowhere/4 (and 2 more secrets)\n" in program.out
         assert "✅ KV database secret fetch successful" in program.out
 
     def test_k3_nothing_below_a_prefix_is_told(self, app: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import timeit
 from collections.abc import Callable, Iterator
@@ -151,13 +152,14 @@ class TestPrefix:
         assert [count[f"{KV}/metadata/{path}"] for path in below] == [1, 1, 1]
         assert len(events.of(NoScan)) == 1
 
-    def test_h1_list_over_the_limit(
-        self, make_client: Callable[..., VaultClient], below: list[str], secret: str
+    def test_h1_listing_over_the_limit(
+        self, make_client: Callable[..., VaultClient], below: list[str], secret: str, events: Events
     ) -> None:
-        """It has a limit of its own, which the error names; the values keep theirs."""
-        client = make_client(HTTP_MAX_LISTING_SIZE="256", KV_SECRET_REFRESH_INTERVAL="0.1")
-        with pytest.raises(ResponseTooLarge, match=r"256 bytes.*\[http\] max_listing_size"):
-            client.get_kv_secrets("prefix/*")
+        """It has a limit of its own, which the warning names; the names alone fit, and the values keep their limit."""
+        client = make_client(HTTP_MAX_LISTING_SIZE="256")
+        assert set(client.get_kv_secrets("prefix/*")) == set(below)
+        (event,) = events.of(NoScan)
+        assert re.search(r"256 bytes.*\[http\] max_listing_size", str(event.error))
         assert client.get_kv_secret(secret).version == 1
 
 

@@ -147,7 +147,7 @@ class TestSeveral:
             ("te*m/*", "expected a * at the end of a prefix alone"),
             ("**", "expected a * at the end of a prefix alone"),
             ("../*", "expected a path"),
-            ("a, b, a", "found 'a, b, a' in KV_SECRET_PATH, expected each of them once"),
+            ("a, b, a", "found 'a, b, a' in KV_SECRET_PATH, expected no name to stand twice"),
         ],
     )
     def test_what_is_no_list_of_paths_is_explained(self, load: Load, path: str, expected: str) -> None:

@@ -18,7 +18,17 @@ from lifetime import Moment
 from login_check import LoginCheck
 from tests.fakes import PASSWORD, SECRET_ID, FakeClock
 from vault_errors import VaultUnreachable
-from vault_events import Event, LoggedIn, SecretChanged, SecretRead, StaleServed, TokenRenewed, TurnTaken
+from vault_events import (
+    Event,
+    LoggedIn,
+    PrefixChanged,
+    PrefixStale,
+    SecretChanged,
+    SecretRead,
+    StaleServed,
+    TokenRenewed,
+    TurnTaken,
+)
 from vault_secret import Secret
 
 CLOCK = FakeClock()
@@ -101,13 +111,17 @@ def test_secrets_are_named_where_there_are_several() -> None:
     assert "✅ Database Dynamic secret fetch successful" in text
 
 
-def test_comings_and_goings_are_counted() -> None:
-    """Of a list of versions only the names are news: new versions are told of when they are read."""
-    before = Secret("kv_secret", "team/*", {"team/a": 1, "team/b": 1, "team/c": 1})
+def test_news_of_a_prefix_is_counted() -> None:
+    """Paths that came and went, secrets that serve an outage; of many changes the first few."""
     show, stream = console()
-    show(SecretChanged(dataclasses.replace(before, data={"team/a": 2, "team/b": 1, "team/c": 1}), before))
-    show(SecretChanged(dataclasses.replace(before, data={"team/a": 2, "team/d": 1}), before))
-    assert written(show, stream) == "🔁 KV: 1 came, 2 went\n"
+    show(PrefixChanged("team/*", came={"team/d"}, went={"team/b", "team/c"}))
+    show(PrefixStale("team/*", 10_000, ERROR, 2.0))
+    for _ in range(MOST_BLOCKS + 1000):
+        show(SecretChanged(dataclasses.replace(KV, version=4), KV))
+    first, second, *changes = written(show, stream).splitlines()
+    assert first == "🔁 KV team/*: 1 came, 2 went"
+    assert second == "⏳ KV team/* not refreshed: cannot reach Vault; 10,000 cached secrets serve on"
+    assert len(changes) == MOST_BLOCKS
 
 
 def test_login_is_told_in_the_block() -> None:
