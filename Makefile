@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Compiling what is never imported would take longer than everything else.
 PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 .DEFAULT_GOAL := help
-.PHONY: help demo server test check faults rotation soak timing clean
+.PHONY: help demo server test check bench faults rotation soak timing clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/mypy
 	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh .ci/run"; shellcheck setup-vault.sh .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
+
+bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md
+	@$(BIN)/python -m benchmarks
 
 faults: $(VENV)/installed-test ## Break everything for a minute each; write docs/RELIABILITY.md
 	@$(BIN)/python -m pytest tests/faults --full --timeout=600 -q

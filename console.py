@@ -218,12 +218,13 @@ class Console:
         self._blocks[event.engine] = self._changes[event.engine] = 0
         title = TITLES.get(event.engine, event.engine)
         not_shown = event.read - MOST_BLOCKS
-        texts = [self._good(f"✅ {title}: {not_shown:,} more secrets fetched")] if not_shown > 0 else []
+        counts = [self._good(f"✅ {title}: {not_shown:,} more secrets fetched")] if not_shown > 0 else []
+        blocks: list[str] = []
         if len(event.kept) > MOST_BLOCKS:
-            texts.append(self._kept_together(title, event.kept))
+            counts.append(self._kept_together(title, event.kept))
         else:
-            texts += [self._block(secret, self._kept(secret)) for secret in event.kept]
-        return "\n".join(texts)
+            blocks = [self._block(secret, self._kept(secret)) for secret in event.kept]
+        return "\n\n".join(filter(None, ["\n".join(counts), *blocks]))
 
     def _kept(self, secret: Secret) -> str:
         if secret.stale:

@@ -218,12 +218,13 @@ class KvEngine(SecretEngine[KvSettings]):
 
     def _confirm(self, prefix: str, listing: Listing) -> None:
         """Confirm what is cached of the versions listed, have read what is of others, and drop what is gone (K3)."""
+        expires = self._expires(listing.asked)
         with self._lock:
             for name, cached in self._cached_below(prefix):
-                if self._is_younger(cached, listing):
-                    continue
+                if cached.expires.monotonic > expires.monotonic:
+                    continue  # asked for later than the listing was
                 if name in listing.versions:
-                    self._cache[name] = self._by_listing(cached, listing.versions[name], listing)
+                    self._cache[name] = self._by_listing(cached, listing.versions[name], listing.next_answer, expires)
                 else:
                     self._forget(name)
 
@@ -234,29 +235,21 @@ class KvEngine(SecretEngine[KvSettings]):
         if came or went:
             self._announcer.post(PrefixChanged(prefix, came, went))
 
-    def _is_younger(self, cached: Cached, listing: Listing) -> bool:
-        """Whether it was asked for later than the listing was."""
-        return cached.expires.monotonic > self._expires(listing.asked).monotonic
-
-    def _by_listing(self, cached: Cached, version: Version, listing: Listing) -> Cached:
-        if version == UNKNOWN_VERSION or self._full_read_is_due(cached):
+    def _by_listing(self, cached: Cached, version: Version, due: Moment, expires: Moment) -> Cached:
+        """`cached`, until then, if this is its version; else such that it is asked for next."""
+        secret = cached.secret
+        if version is UNKNOWN_VERSION or self._full_read_is_due(cached):
             return replace(cached, due=LONG_AGO)
-        if version != version_of(cached.secret):
+        if version != (secret.version, secret.created_time):
             return replace(cached, due=LONG_AGO, read=LONG_AGO)
-        return Cached(
-            cached.secret.confirmed(),
-            due=listing.next_answer,
-            expires=self._expires(listing.asked),
-            read=cached.read,
-            token_generation=cached.token_generation,
-        )
+        return Cached(secret.confirmed(), due, expires, cached.read, cached.token_generation)
 
     def _serve_stale(self, prefix: str, known: Listing, error: VaultError, again: Moment) -> None:
         """Vault gave no answer: until it is asked again, all below the prefix serve as they are (K4, C2)."""
-        served = 0
+        served, listed = 0, self._expires(known.asked).monotonic
         with self._lock:
             for name, cached in self._cached_below(prefix):
-                if name not in known.versions and not self._is_younger(cached, known):
+                if name not in known.versions and cached.expires.monotonic <= listed:
                     self._forget(name)  # gone already; an answer from before came late (K3)
                 elif cached.fresh_monotonic < again.monotonic and not cached.usable_until.has_come(self._clock):
                     self._cache[name] = replace(cached, secret=replace(cached.secret, stale=True), due=again)

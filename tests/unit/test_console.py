@@ -92,6 +92,13 @@ def test_many_secrets_take_a_line() -> None:
     assert "✅ KV: 1,000 more secrets fetched\n✅ KV: 2,000 secrets unchanged\n" in text
 
 
+def test_blocks_of_a_turn_stand_apart() -> None:
+    """A blank line between two secrets that stayed as they were."""
+    show, stream = console()
+    show(TurnTaken("kv_secret", read=0, kept=[KV, KV]))
+    assert "}\n\n=== KV Secret Refresh ===\n" in written(show, stream)
+
+
 def test_stale_secrets_are_counted() -> None:
     """Among those that stayed as they were."""
     show, stream = console()
