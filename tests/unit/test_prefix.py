@@ -6,7 +6,9 @@ import math
 import random
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -570,30 +572,37 @@ class TestOutage:
         assert len(vault.asked) <= 24
 
 
+@contextmanager
+def hanging_scan(client: VaultClient, vault: FakeVault) -> Iterator[None]:
+    """A turn of the worker that waits for its SCAN, while others ask for what they want."""
+    hanging, released = threading.Event(), threading.Event()
+
+    def hang() -> Any:
+        hanging.set()
+        released.wait(10)
+        return vault._scan()
+
+    vault.instead[SCAN] = hang
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(turn, client)
+        hanging.wait(10)
+        vault.forget()
+        yield
+        assert not slow.done()
+        released.set()
+        assert len(slow.result(10)) == len(vault.below)
+
+
 class TestReaders:
     def test_c1_reader_waits_for_no_scan(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """While the listing is on its way, whoever wants one secret asks for one."""
         turn(client)
-        hanging, released = threading.Event(), threading.Event()
-
-        def hang() -> Any:
-            hanging.set()
-            released.wait(10)
-            return vault._scan()
-
-        vault.instead[SCAN] = hang
         vault.below["team/d"] = 1
         clock.pass_time(5)
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(turn, client)
-            hanging.wait(10)
-            vault.forget()
+        with hanging_scan(client, vault):
             assert client.get_kv_secret("team/a").version == 1
             assert client.get_kv_secret("team/d").version == 1
             assert vault.asked == [metadata("team/a"), data("team/d")]
-            assert not slow.done()
-            released.set()
-            assert len(slow.result(10)) == 4
 
     def test_c1_reader_leaves_the_listing_its_time(
         self, client: VaultClient, vault: FakeVault, clock: FakeClock
@@ -625,24 +634,11 @@ class TestReaders:
         turn(client)
         vault.below.update({"team/a": 2, "team/d": 1})
         client.get_kv_secret("team/d")
-        hanging, released = threading.Event(), threading.Event()
-
-        def hang() -> Any:
-            hanging.set()
-            released.wait(10)
-            return vault._scan()
-
-        vault.instead[SCAN] = hang
         clock.pass_time(5)
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(turn, client)
-            hanging.wait(10)
-            vault.forget()
+        with hanging_scan(client, vault):
             for _ in range(100):
                 assert (client.get_kv_secret("team/a").version, client.get_kv_secret("team/d").version) == (2, 1)
             assert vault.asked == [metadata("team/a"), data("team/a"), metadata("team/d")]
-            released.set()
-            slow.result(10)
 
     def test_refused_secret_is_asked_for_anew(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """By whom it was used and refused; the listing does not know yet."""
