@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import freshness, processes, reads, scale, steady_hour
-from benchmarks.bench import Bench, Interrupted, note_signals, tell
+from benchmarks.bench import Bench, tell
 from benchmarks.report import Section, facts, page, table
 from devserver import DevServer, DevServerError
+from devserver.__main__ import Interrupted, Signals
 
 SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "reads": reads.measure,
@@ -30,12 +32,12 @@ PAGE = "BENCHMARKS.md"
 
 def main() -> int:
     options = parse_arguments()
-    check = note_signals()
+    signals = Signals()
     try:
-        with DevServer(check=check) as server:
-            run(Bench(server, options.quick, check), options.only or list(SECTIONS), options.docs)
-    except Interrupted as signal:
-        tell(f"stopped by {signal}")
+        with DevServer(check=signals.check) as server:
+            run(Bench(server, options.quick, signals.check), options.only or list(SECTIONS), options.docs)
+    except Interrupted:
+        tell(f"stopped by {signal.Signals(signals.received or 0).name}")
         return 1
     except (DevServerError, TimeoutError) as error:
         tell(str(error))

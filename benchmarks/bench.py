@@ -1,12 +1,11 @@
 """What every section works with: the two servers, how much is to be measured, and waiting that can be given up.
 
-A signal raises nothing where it strikes. It is noted, and `check` raises at the next point where all that was started
-can be stopped in order: so Ctrl+C leaves no process and no folder behind.
+A signal raises nothing where it strikes: it is noted, as in `devserver`, and `check` raises at the next point where all
+that was started can be stopped in order. So Ctrl+C leaves no process and no folder behind.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import threading
@@ -25,7 +24,6 @@ from devserver import DevServer
 
 POLL_SECONDS = 0.001
 PATIENCE_SECONDS = 60.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENTITY = "my-vault-app"
 KV, DATABASE = f"{ENTITY}-kv", f"{ENTITY}-database"
 KV_PATH, DYNAMIC_ROLE, STATIC_ROLE = "database", "db-demo-dynamic", "db-demo-static"
@@ -35,10 +33,6 @@ DEMO = VaultConfig.load(environ={"VAULT_SECRET_ID": "not needed"})
 T = TypeVar("T")
 
 
-class Interrupted(Exception):
-    """A signal came: what was started is to be stopped."""
-
-
 @dataclass(frozen=True)
 class Bench:
     """The servers, prepared for the demo's application; `quick` asks for tiny counts, to see that all works."""
@@ -46,7 +40,7 @@ class Bench:
     server: DevServer
     quick: bool
     check: Callable[[], None]
-    """Raises: Interrupted, if a signal came."""
+    """Raises: Interrupted of `devserver`, if a signal came."""
 
     def choose(self, full: T, quick: T) -> T:
         return quick if self.quick else full
@@ -97,16 +91,3 @@ def alongside(*actions: Callable[[threading.Event], None]) -> Iterator[None]:
 def tell(text: str) -> None:
     """A line of progress, for somebody who waits ten minutes."""
     print(f"benchmarks: {text}", file=sys.stderr, flush=True)
-
-
-def note_signals() -> Callable[[], None]:
-    """From now on SIGINT, SIGTERM and SIGHUP are noted; returns the `check` that raises Interrupted after one."""
-    received: list[int] = []
-    for number in SIGNALS:
-        signal.signal(number, lambda number, _frame: received.append(number))
-
-    def check() -> None:
-        if received:
-            raise Interrupted(signal.Signals(received[0]).name)
-
-    return check

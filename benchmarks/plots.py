@@ -21,8 +21,6 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e5e5e5",
 }
 COLOURS = ("#0b6bcb", "#c2410c", "#6b7280", "#15803d")
-STROKES = ("-", "-", "-", "--")
-"""A line below the last one shines through."""
 WIDTH, HEIGHT = 8.0, 3.2
 """Inches, as matplotlib wants it."""
 

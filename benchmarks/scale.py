@@ -13,7 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from http.client import HTTPConnection
+from operator import attrgetter
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import hvac
@@ -88,7 +90,6 @@ class Cost(NamedTuple):
 
     cpu: float
     """Seconds of processor time in the process of the client."""
-    elapsed: float
     requests: int
 
 
@@ -153,10 +154,9 @@ def cost_of(bench: Bench, who: Refresher) -> Cost:
     bench.check()
     log = AuditLog(bench.server.openbao.audit_log)
     who.let_pass()
-    since, cpu, began = log.position(), time.process_time(), time.monotonic()
+    since, began = log.position(), time.process_time()
     who.refresh()
-    cpu, elapsed = time.process_time() - cpu, time.monotonic() - began
-    return Cost(cpu, elapsed, log.count(who.role_name, since, log.position()).total())
+    return Cost(time.process_time() - began, log.count(who.role_name, since, log.position()).total())
 
 
 def refreshers(bench: Bench, size: int, stack: ExitStack) -> list[Refresher]:
@@ -230,21 +230,16 @@ def draw(costs: Mapping[int, Costs], path: Path) -> None:
     panels = {
         title: {
             f"{whose}, {what}" if whose == OURS else whose: {
-                size: Row("", whose, [value(cost) for cost in costs[size][whose, what]]).median for size in costs
+                size: median(map(value, costs[size][whose, what])) for size in costs
             }
             for whose, what in lines
         }
-        for title, value in (("CPU time of a refresh, s", cpu_of), ("requests of a refresh", requests_of))
+        for title, value in (
+            ("CPU time of a refresh, s", attrgetter("cpu")),
+            ("requests of a refresh", attrgetter("requests")),
+        )
     }
     growth(panels, "KV secrets", path)
-
-
-def cpu_of(cost: Cost) -> float:
-    return cost.cpu
-
-
-def requests_of(cost: Cost) -> float:
-    return cost.requests
 
 
 # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
