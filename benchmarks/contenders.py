@@ -144,7 +144,7 @@ class Script(Contender):
     def __init__(self, bench: Bench, login: Login) -> None:
         super().__init__(
             "plain_hvac.py",
-            [sys.executable, PROJECT / "benchmarks" / "plain_hvac.py"],
+            [sys.executable, PROJECT / "workshop" / "plain_hvac.py"],
             log=bench.new_folder("script") / "log",
             env={
                 "VAULT_ADDR": bench.server.openbao.url,

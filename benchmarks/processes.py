@@ -130,7 +130,7 @@ def memory_rows(samples: Samples) -> list[Row]:
 
 NOTES = f"""\
 *Start* is from before the process is made until all three secrets are there: on the screen (ours), printed (the script,
-`benchmarks/plain_hvac.py`) or in their files (the agent). Each sample is a new process, one at a time; the files that
+`workshop/plain_hvac.py`) or in their files (the agent). Each sample is a new process, one at a time; the files that
 it loads are in the system's cache. Ours makes a health check and a login, and then its three reads at the same time.
 The script makes its login and its three reads one after the other. Of both, the greater part is Python loading modules.
 The proxy holds nothing before it is asked.

@@ -30,12 +30,12 @@ from sqlalchemy import text
 
 from config_loader import VaultConfig
 from devserver import DevServer
-from recipes.psycopg_pool import VaultPool
-from recipes.sqlalchemy_engine import vault_engine
+from recipes.vault_engine import vault_engine
+from recipes.vault_pool import VaultPool
 from vault_app import VaultApplication
 from vault_client import VaultClient
-from vault_events import Event, SecretChanged
-from vault_secret import Secret
+from vaultkit.events import Event, SecretChanged
+from vaultkit.secret import Secret
 
 PAGE = Path(__file__).parents[1] / "docs" / "ROTATION.md"
 FULL_SECONDS = 60.0
@@ -115,8 +115,11 @@ class Observer:
             load.overdue = max(load.overdue, now - end)
 
 
-def run(seconds: float) -> list[Load]:
-    """Put all four pools under load for so many seconds."""
+def run(seconds: float, *, rotations: int = 0) -> list[Load]:
+    """Put all four pools under load for so many seconds, and until each has seen so many rotations.
+
+    A static password is rotated when the server gets to it, which on a busy machine is late.
+    """
     loads = [
         Load(f"{kind}, {library}", f"rotation-{kind}-{library.lower()}")
         for kind in ("dynamic", "static")
@@ -133,7 +136,10 @@ def run(seconds: float) -> list[Load]:
             threads += [threading.Thread(target=keep_querying, args=(load, query, stop)) for _ in range(THREADS)]
         for thread in threads:
             thread.start()
-        stop.wait(seconds)
+        time.sleep(seconds)
+        latest = time.monotonic() + FULL_SECONDS
+        while any(len(load.rotations) < rotations for load in loads) and time.monotonic() < latest:
+            time.sleep(SAMPLE_SECONDS)
         stop.set()
         for thread in threads:
             thread.join()

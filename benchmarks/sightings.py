@@ -12,7 +12,7 @@ from benchmarks.bench import Bench, alongside
 from benchmarks.contenders import TEMPLATES, Agent, new_login, running
 from config_loader import VaultConfig
 from vault_app import VaultApplication
-from vault_events import Event, SecretChanged
+from vaultkit.events import Event, SecretChanged
 
 LOOK_SECONDS = 0.002
 """The pause between two looks at the agent's files."""

@@ -95,20 +95,26 @@ class DevServer:
 
     @property
     def application(self) -> dict[str, str]:
-        """The variables with which the application finds the server and logs in."""
-        return {"VAULT_URL": self.openbao.url, "VAULT_SECRET_ID": self.secret_id}
+        """The variables with which the application finds the server and logs in.
+
+        VAULT_ADDR, which `bao` and setup-vault.sh read, too: whoever then exports another moves all three.
+        """
+        return {"VAULT_ADDR": self.openbao.url, "VAULT_SECRET_ID": self.secret_id}
+
+    @property
+    def database(self) -> dict[str, str]:
+        """The variables with which libpq finds the database; user and password are Vault's to hand out."""
+        return {"PGHOST": self.postgres.host, "PGPORT": str(POSTGRES_PORT), "PGDATABASE": "postgres"}
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a program that is to work with both servers, and does not administer them."""
-        database = {"PGHOST": self.postgres.host, "PGPORT": str(POSTGRES_PORT), "PGDATABASE": "postgres"}
         past_proxies = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]))
         return {
             **without_vault(os.environ),
-            "VAULT_ADDR": self.openbao.url,
             **self.application,
             "DATABASE_DYNAMIC_CHECK_LOGIN": "true",
-            **database,
+            **self.database,
             "NO_PROXY": past_proxies,
             "no_proxy": past_proxies,
         }

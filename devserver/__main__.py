@@ -13,6 +13,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from devserver import DevServer, DevServerError
+from devserver.openbao import HOST
 
 PORT = 8200
 SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
@@ -34,7 +35,8 @@ class Signals:
         self._command: subprocess.Popen[bytes] | None = None
         self._arrived: SimpleQueue[int] = SimpleQueue()
         for number in SIGNALS:
-            signal.signal(number, self._handle)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: object) -> None:
         self.received = number
@@ -88,6 +90,7 @@ def main() -> int:
                 return signals.run(options.command, server.environment)
             print(how_to_use(server), flush=True)
             signals.wait(server.check)
+        say("both servers are stopped, and everything is removed")
     except Interrupted:
         return 128 + (signals.received or 0)
     except (DevServerError, OSError) as error:
@@ -100,24 +103,46 @@ def say(text: str) -> None:
     print(f"devserver: {text}", file=sys.stderr, flush=True)
 
 
+STALE = ("VAULT_URL", "VAULT_NAMESPACE", "VAULT_ENTITY", "VAULT_ROLE_ID", "BAO_ADDR", "BAO_TOKEN", "BAO_NAMESPACE")
+"""What a terminal may still hold of another server, and what is printed here does not replace."""
+
+KV = "my-vault-app-kv/database"
+DYNAMIC = "my-vault-app-database/creds/db-demo-dynamic"
+STATIC = "my-vault-app-database/rotate-role/db-demo-static"
+CHANGES = (
+    (f"bao kv patch {KV} api_key=changed", "version 2, seen within 5 s"),
+    (f"bao kv delete {KV}", "version 2 is deleted, which is an error,"),
+    (f"bao kv undelete -versions=2 {KV}", "and it is there again"),
+    (f"bao write -force {STATIC}", "a new static password"),
+    (f"bao list sys/leases/lookup/{DYNAMIC}", "the leases of the dynamic credentials"),
+    (f"bao lease revoke -prefix {DYNAMIC}", "their database users are gone"),
+    ("bao token revoke -mode=path auth/approle", "the application's token, too: it logs in again"),
+)
+"""What to type beside a running application, in this order, and what comes of it."""
+
+
 def how_to_use(server: DevServer) -> str:
     """What a second terminal needs."""
-    variables = {**server.administration, **server.application}
+    variables = {**server.administration, **server.application, **server.database}
     path = variables.pop("PATH").split(os.pathsep)[0]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    # requests reads the small letters first, most others the capitals; what the terminal has is kept.
+    past_proxies = [f"export {name}={HOST}${{{name}:+,${name}}}" for name in ("NO_PROXY", "no_proxy")]
     return "\n".join(
         [
             "",
-            "Paste this into a second and a third terminal:",
+            "Paste this into a second and a third terminal, in this folder:",
             "",
+            f"unset {' '.join(STALE)}",
             *exports,
+            *past_proxies,
             f"export PATH={shlex.quote(path)}:$PATH",
             "",
-            "Then start the application in one of them, and change things in the other:",
+            "Then start the application in one of them:",
             "  .venv/bin/python vault_app.py --show-secrets",
-            "  bao kv patch my-vault-app-kv/database api_key=changed    # a new version",
-            "  bao kv delete my-vault-app-kv/database                   # gone; `bao kv undelete -versions=1 …` again",
-            "  bao list sys/leases/lookup/my-vault-app-database/creds/db-demo-dynamic",
+            "",
+            "And change things in the other, line by line:",
+            *(f"  {command:<70} # {outcome}" for command, outcome in CHANGES),
             "",
             *([f"Web UI: {server.openbao.url}/ui/ (sign in with the token)"] if server.openbao.has_ui() else []),
             f"Root token: {server.openbao.root_token}",

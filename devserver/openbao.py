@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import secrets
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,12 @@ class OpenBao:
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop()
+
+    def rotate_audit_log(self, to: Path) -> None:
+        """Rename the audit file, as logrotate does, and have the server write a new one."""
+        self.audit_log.rename(to)
+        if self._process is not None:
+            self._process.send(signal.SIGHUP)
 
     def has_ui(self) -> bool:
         """Whether this build carries the web interface."""

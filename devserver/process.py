@@ -70,6 +70,9 @@ class Process:
         if self._process.poll() is not None:
             raise self.error(f"ended with status {self._process.returncode}")
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """End the process: politely, and after STOP_SECONDS for good."""
         if self._process.poll() is None:

@@ -15,12 +15,13 @@ SECONDS = 60.0
 def run_setup(folder: Path, variables: Mapping[str, str], check: Callable[[], None] = lambda: None) -> str:
     """Run the script with these variables, its log in `folder`; return the secret_id that it issued.
 
-    Raises: DevServerError, with what the script said.
+    SETUP_ROOMS names the rooms that it is to prepare as well. Raises: DevServerError, with what the script said.
     """
     log = folder / "setup-vault.log"
     log.unlink(missing_ok=True)
     environment = {**without_vault(os.environ), **variables, "HOME": str(folder)}
-    process = Process("setup-vault.sh", ["bash", SCRIPT], log=log, env=environment)
+    rooms = environment.get("SETUP_ROOMS", "").split()
+    process = Process("setup-vault.sh", ["bash", SCRIPT, *rooms], log=log, env=environment)
     try:
         process.wait_for_success(SECONDS, check)
     finally:

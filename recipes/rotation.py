@@ -5,27 +5,34 @@ credentials keeps its old connections, until Vault drops their user in the middl
 carries the credentials that it was opened with. When Vault gives others, the old connections go one after the other, as
 they are taken out of the pool: no query is cut, and the database does not see them all come back at once.
 
-After a fork make the client and the pool anew: threads and locks do not come along.
+A pool that comes along into a child, as with gunicorn's preload or multiprocessing, is an empty one there: it logs in
+for itself when it is first used, and what the parent had opened goes on as the parent's alone (T10).
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from operator import methodcaller
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
 
 from vault_client import VaultClient
-from vault_errors import VaultError
-from vault_secret import Secret
-from worker import Worker
+from vaultkit.errors import VaultError
+from vaultkit.events import Event, SecretChanged
+from vaultkit.secret import Secret
+from vaultkit.worker import Worker
 
-LONGEST_LOOK_SECONDS = 1.0
+LONGEST_LOOK_SECONDS = 10.0
+STOP_SECONDS = 1.0
 SHORTEST_LOOK_SECONDS = 0.1
 LOOKS_PER_TTL = 10
 PACE_SECONDS = 0.02
@@ -34,8 +41,27 @@ REPLACING_SECONDS = 2.0
 """How long after a change the keeper hurries."""
 URGENT_SECONDS = 0.2
 """With so little of a lease left, nothing waits for its turn."""
-REFUSED = "password authentication failed"
-"""PostgreSQL's words for a wrong password and for a user that is gone; a failed connect carries no SQLSTATE."""
+IN_VAIN_SECONDS = 60.0
+"""Where other credentials did not help, how long until it is worth a lease to try that again."""
+
+REFUSALS = (
+    "authentication failed",  # the password is wrong or expired, or the user is gone
+    "is not permitted to log in",
+    "pg_hba.conf",  # it admits the members of a group, and so not a user that is gone
+    'FATAL:  role "',  # … does not exist
+    "no such user",  # PgBouncer
+)
+OTHER_TROUBLE = (
+    "too many",
+    "connection slots",
+    "no more connections",
+    'database "',  # … does not exist, or is closed to this user
+    "starting up",
+    "shutting down",
+    "not yet accepting connections",
+    "closed the connection",
+)
+"""What a server may say to anybody, also after it has asked for a password."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +71,8 @@ class Connection(Protocol):
 
     @property
     def closed(self) -> bool: ...
-    def close(self) -> None: ...
+    def close(self) -> Any: ...
+    def fileno(self) -> int: ...
 
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
@@ -54,32 +81,77 @@ ConnectionT = TypeVar("ConnectionT", bound=Connection)
 class Rotation:
     """Keeps one pool on the credentials that Vault gives now, from `start` to `stop`.
 
+    Whoever makes one hands it to `start_anew_in_children`, once its pool is complete.
+
     `credentials` asks the client for them, such as `partial(vault.get_database_static_secret, "db-demo-static")`.
     `cycle` takes the idle connections out of the pool and puts them back: a pool that nobody uses must let go, too.
+    `empty` makes it a pool without connections and with new locks, in a child; it must neither block nor close any.
+    `close` closes a connection that nobody uses, at once, in whatever thread.
     """
 
-    def __init__(self, vault: VaultClient, credentials: Callable[[], Secret], cycle: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        vault: VaultClient,
+        credentials: Callable[[], Secret],
+        *,
+        cycle: Callable[[], object],
+        empty: Callable[[], object],
+        close: Callable[[Any], object] = methodcaller("close"),
+    ) -> None:
         self._vault = vault
         self._credentials = credentials
         self._cycle = cycle
-        self._generation = 0
+        self._empty = empty
+        self._close = close
+        self._leave: Callable[[], object] = lambda: None
+        self._inherited: list[Connection] = []
+        """The parent's. Kept, for drivers warn of an open connection that is forgotten."""
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._revision = 0
+        self._name = ""
+        """Of the credentials, once they have been seen: a role."""
         self._changed = 0.0
         self._pause = SHORTEST_LOOK_SECONDS
         self._reported: type[Exception] | None = None
         self._opened: WeakKeyDictionary[Connection, Secret] = WeakKeyDictionary()
         self._lock = threading.Lock()  # held to change any of these, never during a request
         self._next_turn = 0.0
+        self._in_vain_until = 0.0
         self._stop = threading.Event()
         self._keeper = Worker(
             "pool-keeper", self._keep, interval=self._seconds_to_next_look, stop=self._stop, on_error=self._report
         )
 
     def start(self) -> None:
-        self._keeper.start()
+        """Start the keeper, unless it was started before; in a child, when the pool is first used."""
+        with self._lock:
+            self._leave()
+            self._leave = self._vault.listen(self._hear)
+            self._keeper.start()
 
     def stop(self) -> None:
+        self._leave()
         self._stop.set()
-        self._keeper.join(LONGEST_LOOK_SECONDS)
+        self._keeper.join(STOP_SECONDS)
+
+    def _hear(self, event: Event) -> None:
+        """Whoever learned that the credentials have changed: the keeper need not find out by itself."""
+        if isinstance(event, SecretChanged) and event.secret.name == self._name:
+            self._keeper.wake()
+
+    def start_anew(self) -> None:
+        """In the child of a fork: no connection, no credentials, no thread, and locks of its own (T10)."""
+        opened = list(self._opened)
+        cut_off(opened)
+        self._inherited += opened
+        self._set_up()
+        self._empty()
+
+    def is_inherited(self, connection: Connection) -> bool:
+        """Whether it was opened by the parent, and is good for nothing here."""
+        return connection in self._inherited
 
     # ── Opening a connection ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -91,12 +163,12 @@ class Rotation:
         """
         secret, connection = self._open(open_with)
         try:
-            changed = self._look().generation > secret.generation
+            changed = self._look().revision > secret.revision
         except VaultError:
-            connection.close()
+            self._close(connection)
             raise
         if changed:
-            connection.close()
+            self._close(connection)
             secret, connection = self._open(open_with)
         with self._lock:
             self._opened[connection] = secret
@@ -107,18 +179,36 @@ class Rotation:
         try:
             return secret, open_with(secret)
         except psycopg.OperationalError as error:
-            if REFUSED not in str(error):
+            if not is_refusal(error) or time.monotonic() < self._in_vain_until:
                 raise
         # A static password rotates, and an operator revokes a lease, before we hear of it: ask Vault anew, once.
-        secret = self._vault.get_instead_of(secret)
-        return secret, open_with(secret)
+        return self._open_instead_of(secret, open_with)
+
+    def _open_instead_of(
+        self, refused: Secret, open_with: Callable[[Secret], ConnectionT]
+    ) -> tuple[Secret, ConnectionT]:
+        secret = self._vault.get_instead_of(refused)
+        try:
+            return secret, open_with(secret)
+        except psycopg.OperationalError:
+            if secret.revision > refused.revision:  # so it is not the credentials that are refused
+                self._in_vain_until = time.monotonic() + IN_VAIN_SECONDS
+            raise
 
     def _look(self) -> Secret:
         secret = self._credentials()
         with self._lock:
-            if secret.generation > self._generation:  # a slower thread may come with an older one
-                self._generation, self._changed = secret.generation, time.monotonic()
+            self._name = secret.name
+            self._prolong(secret)
+            if secret.revision > self._revision:  # a slower thread may come with an older one
+                self._revision, self._changed = secret.revision, time.monotonic()
         return secret
+
+    def _prolong(self, renewed: Secret) -> None:
+        """Connections were opened under these credentials, whose lease may have been renewed since."""
+        for connection, secret in list(self._opened.items()):
+            if secret.lease_id == renewed.lease_id and lease_left(secret) < lease_left(renewed):
+                self._opened[connection] = renewed
 
     # ── Letting go of it ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,7 +229,7 @@ class Rotation:
             return True
 
     def _is_old(self, secret: Secret) -> bool:
-        return secret.generation < self._generation or lease_left(secret) == 0
+        return secret.revision < self._revision or lease_left(secret) == 0
 
     # ── The keeper ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,6 +259,36 @@ class Rotation:
         self._reported = type(error)
         # The kind is enough: the text of a database's error names the user.
         log.warning("pool-keeper: %s", error if isinstance(error, VaultError) else type(error).__name__)
+
+
+def is_refusal(error: psycopg.OperationalError) -> bool:
+    """Whether a database said no to the user or the password. Other credentials may help then, and then only.
+
+    A failed connect carries no SQLSTATE, and libpq offers no way to ask for it: there are words, in the language of the
+    server. What tells in any language is that it had asked for the password; what it says then is taken for a refusal,
+    unless it is known to be something else.
+    """
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith("28")
+    said = str(error)
+    if any(words in said for words in REFUSALS):
+        return True
+    asked_for_password = error.pgconn is not None and error.pgconn.used_password
+    return asked_for_password and not any(words in said for words in OTHER_TROUBLE)
+
+
+def cut_off(inherited: Iterable[Connection]) -> None:
+    """Have the sockets of these connections lead nowhere in this process; in the parent they go on.
+
+    Whoever still holds such a connection gets an error at the first query, and to close it says goodbye to nobody. Left
+    as they were, two processes would talk on one connection, and the child's end would end the parent's session.
+    """
+    nowhere, other_end = socket.socketpair()
+    other_end.close()
+    with nowhere:
+        for connection in inherited:
+            with suppress(psycopg.Error):  # it is closed
+                os.dup2(nowhere.fileno(), connection.fileno(), inheritable=False)
 
 
 def lease_left(secret: Secret) -> float:

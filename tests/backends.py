@@ -46,6 +46,10 @@ class AuditLog:
             and (entry["request"]["path"].startswith("auth/approle/login") or is_from_application(entry))
         ]
 
+    def text(self) -> str:
+        """All of it, as it stands."""
+        return self._path.read_text()
+
     def count(self, since: int) -> Counter[str]:
         """How often each path was asked for."""
         return Counter(entry["request"]["path"] for entry in self.entries(since))

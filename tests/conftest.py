@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import hvac
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.backends import Backend, containers, embedded
+from tests.tools import skip_without_tool, tell_of_missing
+from vaultkit.auth.login import LOGINS
 
 # --hypothesis-profile=thorough looks for what the same few examples at each run do not show.
 settings.register_profile("quick", max_examples=30, derandomize=True, deadline=None, suppress_health_check=HealthCheck)
@@ -31,6 +34,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     # A test run that is ended with SIGTERM stops its servers, as one that is ended with Ctrl+C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    skip_without_tool(item)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    tell_of_missing(terminalreporter)
+
+
+@pytest.fixture(autouse=True)
+def no_refused_logins() -> None:
+    """What one test had refused is not refused to the next."""
+    LOGINS.clear()
 
 
 @pytest.fixture(scope="session")

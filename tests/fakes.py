@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ LOGIN = "POST auth/approle/login"
 RENEW = "POST auth/token/renew-self"
 LOOKUP = "GET auth/token/lookup-self"
 REVOKE = "POST auth/token/revoke-self"
+GIVE_BACK = "PUT sys/leases/revoke"
+RENEW_LEASE = "PUT sys/leases/renew"
 KV_DATA = "GET my-vault-app-kv/data/database"
 KV_METADATA = "GET my-vault-app-kv/metadata/database"
 DYNAMIC = "GET my-vault-app-database/creds/db-demo-dynamic"
@@ -90,6 +93,11 @@ class FakeVault(BaseAdapter):
     timeouts: list[float] = field(default_factory=list)
     logins: int = 0
     leases: int = 0
+    max_lease: float = math.inf
+    issued: dict[str, float] = field(default_factory=dict)
+    """The leases that there are, and when they were issued."""
+    sent: dict[str, Any] = field(default_factory=dict)
+    """What came with the last request."""
     dead: set[str] = field(default_factory=set)
     instead: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
@@ -112,7 +120,7 @@ class FakeVault(BaseAdapter):
             raise requests.ConnectionError(ConnectionRefusedError(111, "Connection refused"))
 
         below = [f"GET {KV}/{kind}/{path}" for path in self.below for kind in ("data", "metadata")]
-        asked = (LOGIN, RENEW, LOOKUP, KV_DATA, KV_METADATA, SCAN, LIST, *below, DYNAMIC, STATIC)
+        asked = (LOGIN, RENEW, LOOKUP, KV_DATA, KV_METADATA, SCAN, LIST, *below, DYNAMIC, RENEW_LEASE, STATIC)
         self.instead = dict.fromkeys(asked, unreachable)
 
     def come_back(self) -> None:
@@ -126,6 +134,7 @@ class FakeVault(BaseAdapter):
         self.asked.append(what)
         self.tokens.append(token)
         self.timeouts.append(options["timeout"])
+        self.sent = json.loads(request.body or "{}")
         for value in request.headers.values():
             value.encode("latin-1")  # as http.client does
         self.clock.pass_time(self.latency)
@@ -153,6 +162,7 @@ class FakeVault(BaseAdapter):
             RENEW: lambda: self._auth(self.renewed_ttl),
             LOOKUP: lambda: {"data": {}},
             REVOKE: lambda: {},
+            GIVE_BACK: lambda: {},
             KV_DATA: self._kv_data,
             KV_METADATA: self._kv_metadata,
             SCAN: self._scan,
@@ -160,6 +170,7 @@ class FakeVault(BaseAdapter):
             **{f"GET {KV}/data/{path}": partial(self._kv_data, path) for path in self.below},
             **{f"GET {KV}/metadata/{path}": partial(self._kv_metadata, path) for path in self.below},
             DYNAMIC: self._dynamic,
+            RENEW_LEASE: self._renew_lease,
             STATIC: self._static,
         }
         if asked not in answers:
@@ -196,7 +207,15 @@ class FakeVault(BaseAdapter):
         self.leases += 1
         number = self.leases
         data = {"username": f"v-approle-{number}", "password": f"{PASSWORD}-{number}"}
-        return {"lease_id": f"creds/{number}", "lease_duration": self.lease, "data": data}
+        self.issued[f"creds/{number}"] = self.clock.monotonic()
+        return {"lease_id": f"creds/{number}", "lease_duration": self.lease, "renewable": True, "data": data}
+
+    def _renew_lease(self) -> Any:
+        lease_id, increment = self.sent["lease_id"], self.sent["increment"]
+        if lease_id not in self.issued:
+            raise Refusal(400, "lease not found")
+        left = self.issued[lease_id] + self.max_lease - self.clock.monotonic()
+        return {"lease_id": lease_id, "lease_duration": int(min(increment, left)), "renewable": True}
 
     def _static(self) -> Any:
         data = {"username": "my-vault-app-static", "password": f"{PASSWORD}-{self.rotation}"}

@@ -6,6 +6,7 @@ It speaks real HTTP on a real socket, so that the whole way from hvac to the net
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class ScriptedServer:
                     answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
                 answer(handler)
 
-            do_POST = do_PUT = do_LIST = do_GET
+            do_POST = do_PUT = do_LIST = do_CONNECT = do_GET
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -50,6 +51,11 @@ class ScriptedServer:
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """From now on its address is an https:// one."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     @contextmanager
     def running(self) -> Iterator[ScriptedServer]:

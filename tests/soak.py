@@ -28,10 +28,10 @@ from typing import NamedTuple
 import psutil
 import psycopg
 
-from secret_cache import ASK_AGAIN_SECONDS
 from tests.backends import Backend, embedded
 from tests.e2e.conftest import Program
 from vault_app import __version__
+from vaultkit.engines.cache import ASK_AGAIN_SECONDS
 
 TOKEN_TTL, TOKEN_MAX_TTL, LEASE, ROTATION = 5, 10, 4, 5
 LIFETIMES = {

@@ -6,9 +6,10 @@ when it asked. What is told is the worst of many runs, for the back-off is jitte
 
 from __future__ import annotations
 
+import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +22,13 @@ from config_loader import VaultConfig
 from tests.fakes import ROLE_ID, SECRET_ID, FakeClock, FakeVault
 from vault_app import seconds_to_next_turn
 from vault_client import VaultClient
-from vault_errors import VaultError
-from vault_events import Event
+from vaultkit.errors import VaultError
+from vaultkit.events import Event
 
 PAGE = Path(__file__).parents[1] / "docs" / "TIMING.md"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TTLS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 8 * HOUR, DAY, 7 * DAY, 32 * DAY)
+RENEWED_TTLS = (10, 30, MINUTE, HOUR, DAY)
 ROTATIONS = (MINUTE, HOUR, DAY)
 
 SEEDS = range(10)
@@ -35,7 +37,13 @@ MANY_TRIES = 50
 SHORTLY_BEFORE = 2 * MINUTE
 READER_PAUSE_SECONDS = 0.1
 
-SETTINGS = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
+ENVIRONMENT = {"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID}
+SETTINGS = VaultConfig.load(environ=ENVIRONMENT)
+Environ = Mapping[str, str]
+"""Settings that are not those of config.ini, as variables."""
+AS_CONFIGURED: Environ = {}
+RENEWS: Environ = {"DATABASE_DYNAMIC_ON_EXPIRY": "renew"}
+SERVES_STALE: Environ = {"DATABASE_STATIC_MAX_STALE": str(HOUR)}
 ROUNDING_ERROR = 1e-6
 DOES_NOT_EXPIRE = 0
 """The TTL of such a token, as Vault says it."""
@@ -75,13 +83,22 @@ class Line(requests.Session):
 class Stage:
     """A real client under simulated time."""
 
-    def __init__(self, seed: int, *, token_ttl: int = DOES_NOT_EXPIRE, lease: int = 0, static_ttl: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        token_ttl: int = DOES_NOT_EXPIRE,
+        lease: int = 0,
+        static_ttl: int = 0,
+        environ: Environ = AS_CONFIGURED,
+    ) -> None:
         random.seed(seed)
         self.clock = FakeClock()
         vault = FakeVault(self.clock, token_ttl=token_ttl, renewed_ttl=token_ttl, lease=lease, static_ttl=static_ttl)
         self.line = Line(vault)
         self.events: list[Event] = []
-        self.client = VaultClient(SETTINGS, clock=self.clock, session=self.line, listeners=[self.events.append])
+        settings = VaultConfig.load(environ={**ENVIRONMENT, **environ}) if environ else SETTINGS
+        self.client = VaultClient(settings, clock=self.clock, session=lambda: self.line, listeners=[self.events.append])
 
     def cut_off(self, *, deaf: bool) -> None:
         self.line.cut, self.line.deaf = True, deaf
@@ -109,7 +126,7 @@ class Stage:
         """As the token watcher does."""
 
         def idle() -> float:
-            token = self.client._token
+            token = self.client._token._token
             return token.next_step.left(self.clock) if token else 0.0
 
         self.look_until(end, self.client.keep_token_alive, self.client.seconds_to_next_look, idle, back_at)
@@ -155,9 +172,11 @@ def token_outage(ttl: int, seed: int, *, deaf: bool) -> Outage:
     return Outage([at for at in stage.line.tries if at < ttl])
 
 
-def lease_outage(ttl: int, seed: int, *, deaf: bool, pause: float | None = None) -> Outage:
-    """A lease is lost when it ends and no new one was fetched. Each seed shifts the looks in it a little."""
-    stage = Stage(seed, lease=ttl)
+def lease_outage(
+    ttl: int, seed: int, *, deaf: bool, pause: float | None = None, environ: Environ = AS_CONFIGURED
+) -> Outage:
+    """A lease is lost when it ends and nothing else was granted. Each seed shifts the looks in it a little."""
+    stage = Stage(seed, lease=ttl, environ=environ)
     stage.client.get_database_dynamic_secret("db-demo-dynamic")
     between_looks = pause or SETTINGS.database_dynamic.refresh_interval
     stage.clock.pass_time(between_looks * seed / len(SEEDS))
@@ -175,12 +194,12 @@ def kv_outage(seed: int, *, deaf: bool) -> Outage:
     return Outage(stage.line.tries)
 
 
-def static_outage(rotation: int, seed: int, *, deaf: bool) -> Outage:
-    """A static password is lost when its rotation is due: what it is from then on only Vault knows."""
-    stage = Stage(seed, static_ttl=rotation)
+def static_outage(rotation: int, seed: int, *, deaf: bool, environ: Environ = AS_CONFIGURED) -> Outage:
+    """A static password is lost `max_stale` after its rotation is due: what it is from then on only Vault knows."""
+    stage = Stage(seed, static_ttl=rotation, environ=environ)
     stage.client.get_database_static_secret("db-demo-static")
     stage.cut_off(deaf=deaf)
-    stage.read("database_static", rotation)
+    stage.read("database_static", rotation + stage.client.engines["database_static"].settings.max_stale)
     return Outage(stage.line.tries)
 
 
@@ -224,10 +243,11 @@ def token_row(ttl: int) -> list[str]:
     return [duration(ttl), duration(first), *refused, *deaf]
 
 
-def lease_row(ttl: int) -> list[str]:
-    _, worker = worst(lambda seed: lease_outage(ttl, seed, deaf=False))
-    first, reader = worst(lambda seed: lease_outage(ttl, seed, deaf=False, pause=READER_PAUSE_SECONDS))
-    _, deaf = worst(lambda seed: lease_outage(ttl, seed, deaf=True, pause=READER_PAUSE_SECONDS))
+def lease_row(ttl: int, environ: Environ = AS_CONFIGURED) -> list[str]:
+    outage = partial(lease_outage, ttl, environ=environ)
+    _, worker = worst(lambda seed: outage(seed, deaf=False))
+    first, reader = worst(lambda seed: outage(seed, deaf=False, pause=READER_PAUSE_SECONDS))
+    _, deaf = worst(lambda seed: outage(seed, deaf=True, pause=READER_PAUSE_SECONDS))
     return [duration(ttl), f"{ttl - first:.0f} s left", *worker, *reader, *deaf]
 
 
@@ -250,7 +270,7 @@ Nothing lost: the token stays the same, and with it the leases under it. No try 
 pause between tries is longer, than half of what the token has left."""
 
 LEASE_HEAD = (
-    "| Lease TTL | New fetch with | Refused, the application: tries | outage survived"
+    "| Lease TTL | Replaced with | Refused, the application: tries | outage survived"
     " | Refused, a busy reader: tries | outage survived | Deaf, a busy reader: tries | outage survived |"
 )
 LEASE_NOTE = """\
@@ -259,10 +279,17 @@ busy reader ten times a second. *None*: even without an outage the lease may end
 server takes the whole `[http] timeout`. A `[database_dynamic] ttl_threshold` of more than twice that leaves time for
 another one, where a fifth of the lease is as long."""
 
+RENEWAL_HEAD = LEASE_HEAD.replace("Replaced", "Renewed")
+RENEWAL_NOTE = """\
+With `[database_dynamic] on_expiry = renew`, while max TTL is far. Nothing lost: the user stays the same. A renewal may
+be repeated, and so waits for its answer no longer than half of what the lease has left: a deaf server is survived for
+as long as one that refuses."""
+
 CACHE_HEAD = f"| Cached | Asked again after {ONE_KIND}"
 CACHE_NOTE = """\
 Nothing lost: no read raised an error. A KV value serves for `max_stale` after the last answer. A static password serves
-until its rotation is due, however far off that is, and no longer: what it is from then on only Vault knows."""
+until its rotation is due, however far off that is: what it is from then on only Vault knows. With `[database_static]
+max_stale` it serves for so much longer, marked stale, and is right if Vault could not rotate it either."""
 
 ASSUMPTIONS = f"""\
 - The settings are those of `config.ini`. Vault grants the full TTL each time: no max TTL is near.
@@ -278,12 +305,15 @@ ASSUMPTIONS = f"""\
 def page() -> str:
     """The document, the same at each call."""
     static = [cache_row(f"static, rotation in {duration(each)}", partial(static_outage, each)) for each in ROTATIONS]
+    stale = cache_row("static, rotation in 1 h, `max_stale = 3600`", partial(static_outage, HOUR, environ=SERVES_STALE))
+    renewals = (lease_row(ttl, RENEWS) for ttl in RENEWED_TTLS)
     return "\n\n".join(
         [
             f"# How long an outage of Vault may last\n\n{INTRODUCTION}",
             f"## Tokens\n\n{table(TOKEN_HEAD, map(token_row, TTLS))}\n\n{TOKEN_NOTE}",
             f"## Leases of dynamic credentials\n\n{table(LEASE_HEAD, map(lease_row, TTLS))}\n\n{LEASE_NOTE}",
-            f"## KV and static\n\n{table(CACHE_HEAD, [cache_row('KV', kv_outage), *static])}\n\n{CACHE_NOTE}",
+            f"## Leases that are renewed\n\n{table(RENEWAL_HEAD, renewals)}\n\n{RENEWAL_NOTE}",
+            f"## KV and static\n\n{table(CACHE_HEAD, [cache_row('KV', kv_outage), *static, stale])}\n\n{CACHE_NOTE}",
             f"## Assumptions\n\n{ASSUMPTIONS}",
             "The figures come from the code, under simulated time: `make timing` writes this page.\n",
         ]
@@ -291,4 +321,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    logging.disable()  # thousands of outages, each told of
     PAGE.write_text(page(), encoding="utf-8")

@@ -18,7 +18,7 @@ from devserver.setup import without_vault
 from tests.backends import Backend
 
 PROJECT = Path(__file__).parent.parent.parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 class Program:
@@ -97,10 +97,10 @@ def start() -> Iterator[Run]:
 
 @pytest.fixture
 def app(start: Run, backend: Backend) -> Run:
-    """Starts the application on the real server."""
+    """Starts the application on the real server; `before` is a command that starts it in its turn."""
 
-    def run(*options: str, **environment: str) -> Program:
-        return start(sys.executable, "vault_app.py", *options, **{**backend.application, **environment})
+    def run(*options: str, before: Sequence[str] = (), **environment: str) -> Program:
+        return start(*before, sys.executable, "vault_app.py", *options, **{**backend.application, **environment})
 
     return run
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,12 +20,13 @@ import hvac
 import psutil
 import pytest
 
-from console import MOST_BLOCKS
+from listeners.console import MOST_BLOCKS
+from listeners.signals import SAME_SIGNAL_SECONDS
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
 from tests.integration.conftest import eventually, put
 from tests.servers import ScriptedServer, respond
-from vault_app import MOST_FAILURES_TOLD, SAME_SIGNAL_SECONDS
+from vault_app import MOST_FAILURES_TOLD
 
 EXAMPLE = r"""
 🚀 Starting Vault Python Client Application
@@ -61,6 +64,7 @@ EXAMPLE = r"""
   password: \S{20}
 """
 """The example output of the source document, line by line, with patterns where a value changes."""
+TIME = r"\d\d:\d\d:\d\d "
 
 DYNAMIC_ROLES = "db-demo-dynamic, nobody"
 FAST = {"KV_SECRET_REFRESH_INTERVAL": "0.5", "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5"}
@@ -77,14 +81,16 @@ class TestOutput:
         status, program = once(app, "--show-secrets")
         lines = iter(program.out.splitlines())
         for pattern in EXAMPLE.strip().splitlines():
-            assert any(re.fullmatch(pattern, line) for line in lines), f"missing: {pattern}\n{program.out}"
+            assert any(re.fullmatch(f"(?:{TIME})?{pattern}", line) for line in lines), (
+                f"missing: {pattern}\n{program.out}"
+            )
         assert (status, program.err) == (0, "")
 
     def test_ttl_counts_down_on_screen(self, app: Run) -> None:
-        """From read to read, on the same lease."""
+        """From line to line, on the same lease."""
         program = app(DATABASE_DYNAMIC_REFRESH_INTERVAL="1.1")
-        program.wait_for("Database Dynamic secret from the cache", times=2)
-        ttls = [int(ttl) for ttl in re.findall(r"Database Dynamic secret .*\(TTL: (\d+)s\)", program.out)]
+        program.wait_for("dynamic TTL", times=3)
+        ttls = [int(ttl) for ttl in re.findall(r"dynamic TTL (\d+)s", program.out)]
         assert ttls == sorted(ttls, reverse=True)
         assert len(set(ttls)) == len(ttls)
 
@@ -99,7 +105,8 @@ class TestOutput:
         program.wait_for("🔑 Token renewed (TTL: 3s)")
         program.stop(signal.SIGTERM)
         root.secrets.kv.v2.delete_metadata_and_all_versions("tests/news", mount_point="my-vault-app-kv")
-        assert program.out.endswith("🛑 Stopping: received SIGTERM\n🔓 Token revoked, and its leases with it\n")
+        last_words = f"{TIME}🛑 Stopping: received SIGTERM\n{TIME}🔓 Token revoked, and its leases with it\n"
+        assert re.search(f"{last_words}$", program.out)
 
     def test_p1_hidden_values_stay_hidden(self, app: Run, values: Callable[[], list[str]]) -> None:
         """Neither on the console nor in a log at its most talkative."""
@@ -110,24 +117,25 @@ class TestOutput:
         assert not [value for value in values() if value in program.out + program.err]
         assert not re.search(r"v-approle-|hvs\.|\bs\.[A-Za-z0-9]{20}", program.out + program.err)
 
-    def test_stdout_is_the_console_alone(self, app: Run) -> None:
-        """The log goes to stderr, each event a line."""
-        _, program = once(app, "--log-level", "info")
+    @pytest.mark.parametrize("level", ["info", "INFO"])
+    def test_stdout_is_the_console_alone(self, app: Run, level: str) -> None:
+        """The log goes to stderr, each event a line; its level may be written as Python does."""
+        _, program = once(app, "--log-level", level)
         assert "LoggedIn(generation=1" in program.err
         assert "LoggedIn" not in program.out
+
+    def test_log_for_machines_is_all_there_is(self, app: Run, values: Callable[[], list[str]]) -> None:
+        """With --log-format json every line is an object, from the login to the end, and shows no value."""
+        status, program = once(app, "--log-format", "json", "--show-secrets")
+        events = [json.loads(line)["event"] for line in program.err.splitlines()]
+        assert (status, program.out) == (0, "")
+        assert events[0] == "HealthChecked"
+        assert events[-1] == "TokenRevoked"
+        assert not [value for value in values() if value in program.err]
 
     def test_no_colour_without_a_terminal(self, app: Run) -> None:
         """Into a pipe goes plain text."""
         assert "\x1b" not in once(app)[1].out
-
-    def test_reader_that_leaves_ends_it(self, backend: Backend, start: Run) -> None:
-        """`vault_app.py | head -1` ends, and the token is revoked."""
-        since = backend.audit.position()
-        command = f"{sys.executable} vault_app.py | head -1"
-        program = start("bash", "-c", f"set -o pipefail; {command}", **backend.application)
-        assert program.wait() == 0
-        assert program.err == ""
-        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
 
     def test_terminal_without_emoji(self, app: Run) -> None:
         """What the terminal cannot show becomes a question mark; the program runs."""
@@ -153,6 +161,85 @@ class TestOutput:
             os.close(reader)
             os.close(writer)
         assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+
+@pytest.fixture
+def shell(start: Run, backend: Backend) -> Run:
+    """Starts the application in a line of shell, `app`, with the buffers that Python has of itself."""
+
+    def run(line: str, **environment: str) -> Program:
+        line = line.replace("app", f"{shlex.quote(sys.executable)} vault_app.py", 1)
+        return start(
+            "bash", "-c", f"set -o pipefail; {line}", PYTHONUNBUFFERED="", **backend.application, **environment
+        )
+
+    return run
+
+
+class TestStreams:
+    def test_x1_reader_that_leaves_ends_it(self, shell: Run, backend: Backend) -> None:
+        """`vault_app.py | head -1` ends without a word, and the token is revoked."""
+        since = backend.audit.position()
+        program = shell("app | head -1")
+        assert (program.wait(), program.err) == (0, "")
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+    @pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_x1_missing_stream_is_no_error(self, shell: Run, backend: Backend, streams: str) -> None:
+        """As under pythonw, or started by a service: it runs, without a console."""
+        since = backend.audit.position()
+        program = shell(f"app --once {streams}")
+        assert (program.wait(), program.err) == (0, "")
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+    @pytest.mark.parametrize("options", ["--once", "", "--help"])
+    def test_x1_full_disk_is_status_1(self, shell: Run, backend: Backend, options: str) -> None:
+        """With a word on stderr, and with the token revoked, if there was one."""
+        since = backend.audit.position()
+        program = shell(f"app {options} > /dev/full")
+        assert program.wait() == 1
+        assert program.err == "vault_app.py: cannot write to stdout: No space left on device\n"
+        count = backend.audit.count(since)
+        assert count["auth/token/revoke-self"] == count["auth/approle/login"]
+
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [("HTTP_TIMEOUT=soon app", 2), ("app --once --log-level info", 0)],
+    )
+    def test_full_stderr_changes_no_status(self, shell: Run, line: str, status: int) -> None:
+        """What cannot be logged is lost, and nothing else."""
+        assert shell(f"{line} 2> /dev/full").wait() == status
+
+    def test_x1_terminal_may_be_closed(self, backend: Backend) -> None:
+        """Who is not sent a SIGHUP (`disown`) is to run on: nothing is shown, and the end is in order."""
+        since = backend.audit.position()
+        with on_a_terminal(backend) as (process, terminal):
+            eventually(lambda: b"Database Static" in os.read(terminal, 4096))
+            os.close(terminal)
+            asked = backend.audit.count(since)[VERSION]
+            eventually(lambda: backend.audit.count(since)[VERSION] >= asked + 3)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+
+VERSION = "my-vault-app-kv/metadata/database"
+
+
+@contextmanager
+def on_a_terminal(backend: Backend) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The application, and the other side of its terminal."""
+    terminal, stdout = os.openpty()
+    environment = {**os.environ, **backend.application, **FAST}
+    process = subprocess.Popen(
+        [sys.executable, "vault_app.py"], cwd=PROJECT, env=environment, stdout=stdout, stderr=stdout, stdin=stdout
+    )
+    os.close(stdout)
+    try:
+        yield process, terminal
+    finally:
+        process.kill()
+        process.wait()
 
 
 def is_full(pipe: int) -> bool:
@@ -187,6 +274,14 @@ class TestOnce:
         assert status == 1
         assert "cannot reach Vault at http://127.0.0.1:1: Connection refused" in program.out
         assert program.out.endswith("🛑 Stopping: without a login there is nothing to read\n")
+
+    def test_t7_once_with_a_refused_login_fails(self, app: Run, backend: Backend) -> None:
+        """After one try, with the reason."""
+        since = backend.audit.position()
+        status, program = once(app, VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625")
+        assert status == 1
+        assert backend.audit.count(since)["auth/approle/login"] == 1
+        assert "❌ login: Vault at " in program.out
 
     def test_once_with_some_engines_off(self, app: Run, backend: Backend) -> None:
         """A disabled engine is not asked for."""
@@ -227,9 +322,9 @@ class TestSeveral:
         program.wait_for("🔁 KV team/b secret changed: version 1 → 2")
         program.wait_for("✅ KV team/b secret fetch successful (version 2)")
         program.wait_for('"value": "two"')
-        program.wait_for("✅ KV: 7 secrets unchanged")
         root.secrets.kv.v2.delete_latest_version_of_secret("team/c", mount_point="my-vault-app-kv")
         program.wait_for("🔁 KV team/*: 0 came, 1 went")
+        program.wait_for("✅ KV: 7 secrets unchanged")
         assert "❌" not in program.out
 
     def test_several_names_share_a_thread(self, app: Run, team: list[str]) -> None:
@@ -239,7 +334,7 @@ class TestSeveral:
             program.wait_for("Database Static secret fetch successful")
             program.wait_for("Database Dynamic")
         many.wait_for('❌ database-dynamic: there is no role "nobody" at my-vault-app-database')
-        many.wait_for("✅ Database Dynamic db-demo-dynamic secret from the cache")
+        many.wait_for(" secrets unchanged, dynamic TTL ")
         assert psutil.Process(many.process.pid).num_threads() == psutil.Process(one.process.pid).num_threads()
 
     def test_each_of_a_few_failures_is_told(self, app: Run) -> None:
@@ -260,12 +355,12 @@ class TestSeveral:
 
 
 @contextmanager
-def program_in_a_deaf_request(start: Run) -> Iterator[Program]:
+def program_in_a_deaf_request(start: Run, *options: str) -> Iterator[Program]:
     """The application in the middle of a request to a server that never answers."""
     server = ScriptedServer()
     server.script = [server.deaf()]
     with server.running():
-        program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+        program = start(sys.executable, "vault_app.py", *options, VAULT_URL=server.url, VAULT_SECRET_ID="x")
         eventually(lambda: server.requests)
         yield program
 
@@ -298,7 +393,7 @@ class TestCheckLogin:
 
 
 class TestExit:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
     def test_x1_signal_ends_it_cleanly(self, app: Run, backend: Backend, number: signal.Signals) -> None:
         """Status 0, at once, with the token revoked."""
         since = backend.audit.position()
@@ -309,22 +404,46 @@ class TestExit:
         assert seconds < 5
         assert backend.audit.count(since)["auth/token/revoke-self"] == 1
 
-    def test_x1_stuck_thread_is_named(self, start: Run) -> None:
+    @pytest.mark.parametrize(("options", "thread"), [((), "token-watcher"), (("--once",), "reader")])
+    def test_x1_stuck_thread_is_named(self, start: Run, options: tuple[str, ...], thread: str) -> None:
         """A server that accepts and never answers cannot hold up the end."""
-        with program_in_a_deaf_request(start) as program:
+        with program_in_a_deaf_request(start, *options) as program:
             status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
         assert seconds < 5 + 2
-        assert "token-watcher is stuck in a request" in program.out
+        assert f"{thread} is stuck in a request" in program.out
 
-    def test_x1_second_signal_ends_at_once(self, start: Run) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+    def test_x1_second_signal_ends_at_once(self, start: Run, number: signal.Signals) -> None:
         """Whoever presses Ctrl+C twice means it."""
         with program_in_a_deaf_request(start) as program:
-            program.send(signal.SIGINT)
-            program.wait_for("Stopping: received SIGINT")
+            program.send(number)
+            program.wait_for(f"Stopping: received {number.name}")
             time.sleep(SAME_SIGNAL_SECONDS)
-            status, _ = program.stop(signal.SIGINT)
-        assert status == -signal.SIGINT
+            status, _ = program.stop(number)
+        assert status == -number
+
+    def test_x1_nohup_is_obeyed(self, app: Run) -> None:
+        """A SIGHUP that was ignored at the start stays ignored; the other signals end it as ever."""
+        program = app(before=("nohup",), **FAST)
+        program.wait_for("KV secret unchanged")
+        program.send(signal.SIGHUP)
+        program.wait_for("KV secret unchanged", times=program.out.count("KV secret unchanged") + 2)
+        assert program.stop(signal.SIGTERM)[0] == 0
+        assert "🛑 Stopping: received SIGTERM" in program.out
+
+    def test_x1_background_job_can_be_ended(self, app: Run) -> None:
+        """Scripts start `app &` with SIGINT ignored, and end it with `kill -INT` all the same."""
+        program = app(before=("bash", "-c", "trap '' INT QUIT; exec \"$@\"", "bash"))
+        program.wait_for("Database Static secret fetch successful")
+        assert program.stop(signal.SIGINT)[0] == 0
+        assert "🔓 Token revoked" in program.out
+
+    def test_x1_signals_that_windows_lacks(self, start: Run, backend: Backend) -> None:
+        """Where there is neither SIGHUP nor SIGQUIT it runs without them."""
+        lines = "import signal; del signal.SIGHUP, signal.SIGQUIT; import vault_app; vault_app.main(['--once'])"
+        program = start(sys.executable, "-c", lines, **backend.application)
+        assert (program.wait(), program.err) == (0, "")
 
     def test_x1_signal_to_process_and_group_is_one(self, app: Run, backend: Backend) -> None:
         """`timeout` and some supervisors signal both: that is no second signal, and the token is still revoked."""
@@ -366,10 +485,12 @@ class TestExit:
         assert seconds < 5 + 2
         assert "🔓 Token not revoked" in program.out
 
-    def test_t7_refused_login_is_status_1(self, app: Run) -> None:
-        """With the reason, and what to check."""
+    def test_t7_refused_login_is_status_1(self, app: Run, backend: Backend) -> None:
+        """With the reason, and what to check, after one try: more would lock the role."""
+        since = backend.audit.position()
         program = app(VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625")
         assert program.wait() == 1
+        assert backend.audit.count(since)["auth/approle/login"] == 1
         assert "Vault refused the login" in program.out
         assert "Traceback" not in program.err
 
@@ -403,11 +524,13 @@ class TestOptions:
         assert f"## {version}" in (PROJECT / "CHANGELOG.md").read_text()
 
     def test_help_has_an_example(self, start: Run) -> None:
-        """And names every option."""
+        """It names every option and every exit status, and says what a supervisor should know."""
         program = start(sys.executable, "vault_app.py", "--help")
         program.wait()
         for expected in ("--config", "--once", "--show-secrets", "--no-color", "--log-level", "--version", "example:"):
             assert expected in program.out
+        assert "  1  Vault refused the login" in program.out
+        assert "no supervisor should restart it at once" in program.out
 
     def test_config_may_be_elsewhere(self, app: Run, tmp_path: Path) -> None:
         """--config takes any file."""
@@ -423,17 +546,37 @@ def test_steady_state_asks_as_the_rules_say(app: Run, backend: Backend) -> None:
     since = backend.audit.position()
     program = app(**FAST)
     program.wait_for("KV secret unchanged", times=8)
-    turns = program.out.count("=== KV Secret Refresh ===")
+    turns = 1 + program.out.count("KV secret unchanged")
     count = backend.audit.count(since)
     program.stop(signal.SIGINT)
     versions = count.pop("my-vault-app-kv/metadata/database")
-    assert turns - 1 <= versions <= turns + 1
+    assert turns - 2 <= versions <= turns + 2
     assert count == {
         "auth/approle/login": 1,
         "my-vault-app-kv/data/database": 1,
         "my-vault-app-database/creds/db-demo-dynamic": 1,
         "my-vault-app-database/static-creds/db-demo-static": 1,
     }
+
+
+def test_overdue_rotation_is_no_news(start: Run) -> None:
+    """Asked for each second, the same password is shown once; a TTL of 0 tells what is awaited."""
+    bodies = {
+        "login": {"auth": {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}},
+        "health": {"initialized": True, "sealed": False, "standby": False, "version": "2"},
+        "static-creds": {"data": {"username": "u", "password": "p", "ttl": 0, "last_vault_rotation": "t"}},
+    }
+
+    def answer(handler: object) -> None:
+        path = handler.path  # type: ignore[attr-defined]
+        respond(200, next((body for kind, body in bodies.items() if kind in path), {}))(handler)  # type: ignore[arg-type]
+
+    off = {"KV_SECRET_ENABLED": "false", "DATABASE_DYNAMIC_ENABLED": "false", "DATABASE_STATIC_REFRESH_INTERVAL": "1"}
+    server = ScriptedServer(answer)
+    with server.running():
+        program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x", **off)
+        program.wait_for("✅ static TTL 0s", times=2)
+    assert program.out.count("=== Database Static Secret Refresh ===") == 1
 
 
 def test_first_reads_run_side_by_side(start: Run) -> None:
@@ -459,7 +602,9 @@ def test_first_reads_run_side_by_side(start: Run) -> None:
 
     server = ScriptedServer(answer)
     with server.running():
-        program = start(sys.executable, "vault_app.py", "--once", VAULT_URL=server.url, VAULT_SECRET_ID="x")
-        assert program.wait() == 0
+        program = start(sys.executable, "vault_app.py", VAULT_URL=server.url, VAULT_SECRET_ID="x")
+        for title in ("KV", "Database Dynamic", "Database Static"):
+            program.wait_for(f"{title} secret fetch successful")
+        assert program.stop(signal.SIGTERM)[0] == 0
     asked = [times[kind] for kind in ("/data/", "/creds/", "static-creds")]
     assert max(asked) - min(asked) < 0.5

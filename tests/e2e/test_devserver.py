@@ -14,7 +14,6 @@ import pytest
 
 from devserver import DevServer, DevServerError
 from devserver.process import Process
-from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program, Run
 
 DEVSERVER = (sys.executable, "-m", "devserver", "--port", "0")
@@ -53,7 +52,7 @@ def assert_nothing_is_left(program: Program) -> None:
 
 def test_status_of_the_command_is_passed_on(devserver: Run) -> None:
     """And the command finds what it needs in its environment, but no root token."""
-    script = 'test -n "$VAULT_URL" && test -n "$VAULT_SECRET_ID" && test -z "$VAULT_TOKEN" && exit 7'
+    script = 'test -n "$VAULT_ADDR" && test -n "$VAULT_SECRET_ID" && test -z "$VAULT_TOKEN" && exit 7'
     program = devserver("--", "bash", "-c", script)
     assert program.wait() == 7
     assert_nothing_is_left(program)
@@ -78,16 +77,73 @@ def test_signal_during_the_start(devserver: Run) -> None:
     assert_nothing_is_left(program)
 
 
-def test_server_shows_the_way_in(devserver: Run) -> None:
-    """Without a command it prints what a second terminal needs, and waits for Ctrl+C."""
+NOBODY = "http://127.0.0.1:1"
+ELSEWHERE = {
+    "VAULT_URL": NOBODY,
+    "BAO_ADDR": NOBODY,
+    "VAULT_NAMESPACE": "elsewhere",
+    "VAULT_ROLE_ID": "elsewhere",
+    "HTTP_PROXY": NOBODY,
+    "http_proxy": NOBODY,
+}
+
+
+class Terminal:
+    """A shell behind a proxy that knew another server, and into which the lines of `make server` have been pasted."""
+
+    def __init__(self, start: Run, printed: str) -> None:
+        lines = printed.splitlines()
+        self.exports = [line for line in lines if line.startswith(("export ", "unset "))]
+        self.to_type = [line for line in lines if line.startswith("  ")]
+        self._start = start
+
+    def type(self, *lines: str, **environment: str) -> Program:
+        return self._start("bash", "-c", "\n".join([*self.exports, *lines]), **ELSEWHERE, **environment)
+
+    def answer(self, *lines: str) -> str:
+        program = self.type(*lines)
+        assert program.wait() == 0, program.out + program.err
+        return program.out
+
+
+def test_server_shows_the_way_in(devserver: Run, start: Run) -> None:
+    """Every line that it prints is typed, in order, and does what stands behind it; then it says that all is gone."""
     program = devserver()
     program.wait_for("Ctrl+C stops both servers")
-    exports = dict(line[7:].split("=", 1) for line in program.out.splitlines() if line.startswith("export "))
-    assert {"VAULT_ADDR", "VAULT_TOKEN", "VAULT_URL", "VAULT_SECRET_ID", "DB_HOST", "DB_PASSWORD"} <= set(exports)
-    assert f"Root token: {exports['VAULT_TOKEN']}" in program.out
-    assert f"{exports['VAULT_ADDR']}/ui/" in program.out
+    terminal = Terminal(start, program.out)
+    application, patch, delete, undelete, rotate, list_leases, revoke_leases, revoke_token = terminal.to_type
+    app = terminal.type(application, KV_SECRET_REFRESH_INTERVAL="0.2", DATABASE_STATIC_CACHE_TIME="1",
+                        DATABASE_STATIC_REFRESH_INTERVAL="0.2", PYTHONUNBUFFERED="1")  # fmt: skip
+    app.wait_for("Database Static secret fetch successful")
+    terminal.answer(patch)
+    app.wait_for('"api_key": "changed"')
+    terminal.answer(delete)
+    app.wait_for("deleted")
+    terminal.answer(undelete)
+    app.wait_for('"api_key": "changed"', times=2)
+    terminal.answer(rotate)
+    app.wait_for("Database Static password rotated")
+    assert "Keys" in terminal.answer(list_leases)
+    terminal.answer(revoke_leases)
+    assert terminal.type(list_leases).wait() == 2  # there is none
+    terminal.answer(revoke_token)
+    app.wait_for("token generation 2")
+    app.wait_for("Database Dynamic credentials replaced")
+    assert app.stop(signal.SIGINT)[0] == 0
+    assert_one_address(terminal)
+    assert {"PGHOST", "PGPORT", "PGDATABASE"} <= {re.split("[ =]", line)[1] for line in terminal.exports}  # for pools
     assert program.stop(signal.SIGINT)[0] == 0
+    assert "both servers are stopped, and everything is removed" in program.err
     assert_nothing_is_left(program)
+
+
+def assert_one_address(terminal: Terminal) -> None:
+    """Whoever exports another VAULT_ADDR moves the script and the application alike."""
+    terminal.answer('eval "$(./setup-vault.sh)"')
+    for command in ("./setup-vault.sh", ".venv/bin/python vault_app.py --once"):
+        elsewhere = terminal.type("export VAULT_ADDR=http://127.0.0.1:2", command)
+        assert elsewhere.wait() != 0
+        assert "127.0.0.1:2" in elsewhere.out + elsewhere.err
 
 
 def test_proxy_is_for_the_world_outside(devserver: Run) -> None:
@@ -134,55 +190,3 @@ def test_failed_setup_leaves_nothing(tmp_path: Path) -> None:
         pass
     assert not server.folder.exists()
     assert servers_of(server.folder) == []
-
-
-class TestSetupScript:
-    def test_setup_may_run_again(self, backend: Backend) -> None:
-        """The same state, a new secret_id, and no new version of the sample secret."""
-        before = state(backend)
-        secret_id = backend.setup()
-        assert state(backend) == before
-        assert secret_id != backend.secret_id
-
-    def test_setup_needs_a_server(self, start: Run, backend: Backend) -> None:
-        """What is missing is named, with an example."""
-        program = start("bash", PROJECT / "setup-vault.sh", PATH=backend.administration["PATH"])
-        assert program.wait() == 1
-        assert "VAULT_ADDR is not set; for example: export VAULT_ADDR=" in program.err
-
-    def test_setup_fails_at_the_first_error(self, start: Run, backend: Backend) -> None:
-        """It names the command, and quotes no password."""
-        wrong = {**backend.administration, "DB_PASSWORD": "wrong-password-1234"}
-        program = start("bash", PROJECT / "setup-vault.sh", **wrong)
-        assert program.wait() != 0
-        assert "config/postgres" in program.err
-        assert "failed, for the reason above" in program.err
-        assert "wrong-password-1234" not in program.out + program.err
-        backend.setup()
-
-    def test_setup_ends_with_the_export(self, start: Run, backend: Backend) -> None:
-        """Which is all of stdout, for `eval`; what it did is told on stderr."""
-        program = start("bash", PROJECT / "setup-vault.sh", **backend.administration)
-        program.wait()
-        assert re.fullmatch(r"export VAULT_SECRET_ID=\S+\n", program.out)
-        assert "✓ static role db-demo-static" in program.err
-
-    def test_setup_speaks_bao_variables(self, start: Run, backend: Backend) -> None:
-        """BAO_ADDR and BAO_TOKEN do as well."""
-        names = {"VAULT_ADDR": "BAO_ADDR", "VAULT_TOKEN": "BAO_TOKEN"}
-        variables = {names.get(name, name): value for name, value in backend.administration.items()}
-        assert start("bash", PROJECT / "setup-vault.sh", **variables).wait() == 0
-
-
-def state(backend: Backend) -> object:
-    """What the script prepared, as the server tells it."""
-    root = backend.root
-    mount = "my-vault-app-database"
-    return [
-        root.sys.read_policy("my-vault-app")["data"]["rules"],
-        root.adapter.get("/v1/auth/approle/role/my-vault-app")["data"],
-        root.adapter.get("/v1/identity/entity/name/my-vault-app")["data"]["id"],
-        root.secrets.kv.v2.read_secret_metadata("database", mount_point="my-vault-app-kv")["data"],
-        root.secrets.database.list_roles(mount_point=mount)["data"],
-        root.secrets.database.read_role("db-demo-dynamic", mount_point=mount)["data"],
-    ]

@@ -9,17 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from config_loader import DEFAULT_PATH, variable
+from config_loader import DEFAULT_PATH
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
 from tests.faults.runner import ALL_FAULTS
+from vault_client import VaultClient
+from vaultkit.settings import variable
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+RULES = (PROJECT / "docs/RULES.md").read_text(encoding="utf-8")
+PAGES = {page.stem for page in PROJECT.glob("docs/*.md")}
+WRITTEN = {"AUDIT", "EXTENDING", "FRAMEWORKS", "GLOSSARY", "KUBERNETES", "LOGIN", "PRODUCTION", "RULES", "SETTINGS"}
+WRITTEN |= {"TROUBLESHOOTING"}
+ROOMS = sorted(PROJECT.glob("[!.]*/README.md"))
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of the README in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The code blocks of a page in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def snippet(page: str, number: int) -> str:
+    return blocks("python", (PROJECT / page).read_text(encoding="utf-8"))[number]
+
+
+def files_testing(rule: str) -> list[str]:
+    """The files that hold the tests of a rule."""
+    holds = f"def test_{rule.lower()}_"
+    files = [path for path in PROJECT.glob("tests/**/test_*.py") if holds in path.read_text(encoding="utf-8")]
+    return sorted(path.relative_to(PROJECT).as_posix() for path in files)
 
 
 def settings_table() -> str:
@@ -39,6 +57,7 @@ def settings_table() -> str:
 
 def shape(line: str) -> str:
     """A line of the screen without what differs from run to run."""
+    line = re.sub(r"^\d\d:\d\d:\d\d ", "TIME ", line)
     line = re.sub(r"http://\S+", "URL", line)
     line = re.sub(r"/\S*/vault-dev-\w+", "FOLDER", line)
     line = re.sub(r"((?:username:|us for) v-approle-).*|(password: ).*", r"\1\2…", line)
@@ -47,7 +66,8 @@ def shape(line: str) -> str:
 
 def test_settings_are_those_of_config_ini() -> None:
     """The table is made from config.ini: on failure, paste what is expected."""
-    assert settings_table() in README, f"expected:\n{settings_table()}"
+    page = (PROJECT / "docs/SETTINGS.md").read_text(encoding="utf-8")
+    assert page.endswith(f"\n{settings_table()}\n"), f"expected:\n{settings_table()}"
 
 
 def test_screen_is_what_the_program_shows(start: Run) -> None:
@@ -55,11 +75,11 @@ def test_screen_is_what_the_program_shows(start: Run) -> None:
     shown = [line for line in blocks("text")[0].splitlines() if line not in ("", "…")]
     program = start(
         sys.executable, "-m", "devserver", "--", sys.executable, "vault_app.py", "--show-secrets",
-        TOKEN_PERIOD="4s", DB_DYNAMIC_TTL="6s", DATABASE_DYNAMIC_REFRESH_INTERVAL="1", KV_SECRET_REFRESH_INTERVAL="1",
+        TOKEN_PERIOD="4s", DB_DYNAMIC_TTL="6s", DB_ROTATION_PERIOD="5s", KV_SECRET_REFRESH_INTERVAL="1",
     )  # fmt: skip
     program.wait_for("🔑 Token renewed")
     program.wait_for("🔁 Database Dynamic credentials replaced")
-    program.wait_for("from the cache")
+    program.wait_for("🔁 Database Static password rotated")
     program.wait_for("KV secret unchanged")
     program.stop(signal.SIGINT)
     seen = {shape(line) for line in (program.out + program.err).splitlines()}
@@ -67,16 +87,20 @@ def test_screen_is_what_the_program_shows(start: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"),
+    ("page", "number", "expected"),
     [
-        (0, ["an API key of 20 characters", "connecting as v-approle-"]),
-        (1, ["psycopg as v-approle-", "SQLAlchemy as my-vault-app-static"]),
+        ("README.md", 1, ["an API key of 20 characters", "connecting as v-approle-", "or as my-vault-app-static"]),
+        ("listeners/README.md", 0, ["now there is Secret(kv_secret database"]),
+        ("recipes/README.md", 0, ["psycopg as v-approle-", "SQLAlchemy as my-vault-app-static"]),
+        ("recipes/README.md", 2, ["this job as v-approle-"]),
     ],
 )
-def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path, number: int, expected: list[str]) -> None:
-    """The programs that the README invites to copy."""
-    path = tmp_path / "snippet.py"
-    path.write_text(blocks("python")[number], encoding="utf-8")
+def test_snippet_runs(
+    start: Run, backend: Backend, tmp_path: Path, page: str, number: int, expected: list[str]
+) -> None:
+    """The programs that the pages invite to copy."""
+    path = tmp_path / "program.py"
+    path.write_text(snippet(page, number), encoding="utf-8")
     where = {f"PG{key.upper()}".replace("DBNAME", "DATABASE"): str(value) for key, value in backend.database.items()}
     program = start(sys.executable, path, PYTHONPATH=str(PROJECT), **where, **backend.application)
     assert (program.wait(), program.err) == (0, "")
@@ -84,10 +108,51 @@ def test_snippet_runs(start: Run, backend: Backend, tmp_path: Path, number: int,
         assert text in program.out
 
 
-@pytest.mark.parametrize("page", re.findall(r"`(docs/\w+\.md)`", README))
-def test_page_is_there_and_names_its_command(page: str) -> None:
+def test_plain_script_is_shown_whole() -> None:
+    """The nineteen lines are those of the file."""
+    assert snippet("README.md", 0) == (PROJECT / "workshop/plain_hvac.py").read_text(encoding="utf-8")
+    assert len(snippet("README.md", 0).splitlines()) == 19
+
+
+def test_five_ways_are_tested() -> None:
+    """Each way in which the plain script fails names its test, and no test is left out."""
+    tests = (PROJECT / "tests/e2e/test_plain_hvac.py").read_text(encoding="utf-8")
+    assert re.findall(r"^- .*\(`(test_\w+)`\)\.$", README, re.MULTILINE) == re.findall(
+        r"^def (test_\w+)", tests, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`vault\.(\w+)\(", README))))
+def test_client_has_what_is_promised(name: str) -> None:
+    """Each method that the text names."""
+    assert callable(getattr(VaultClient, name, None))
+
+
+def test_house_is_drawn_as_it_stands() -> None:
+    """Each file and folder on the plan is there, and each room is on the plan."""
+    plan = next(block for block in blocks("text") if block.startswith("config_loader.py"))
+    names = re.findall(r"^([\w.-]+)", plan, flags=re.MULTILINE)
+    assert [name for name in names if not (PROJECT / name).exists()] == []
+    assert {page.parent.name for page in ROOMS} <= set(names)
+
+
+@pytest.mark.parametrize("page", ROOMS, ids=lambda page: page.parent.name)
+def test_room_names_its_own_files(page: Path) -> None:
+    """What the table of a room lists is there."""
+    names = re.findall(r"^\| `([\w/.]+)`(?:, `([\w/.]+)`)?", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [name for pair in names for name in pair if name and not (page.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(PAGES - WRITTEN))
+def test_page_names_its_command(page: str) -> None:
     """No figure in a document that a command did not print."""
-    assert re.search(r"`make \w+` (printed this table|writes this page)", (PROJECT / page).read_text(encoding="utf-8"))
+    text = (PROJECT / f"docs/{page}.md").read_text(encoding="utf-8")
+    assert re.search(r"`make \w+` (printed this table|writes this page)", text)
+
+
+def test_readme_leads_to_every_page() -> None:
+    """And to none that is not there."""
+    assert set(re.findall(r"`docs/(\w+)\.md`", README)) == PAGES
 
 
 def test_number_of_faults_is_right() -> None:
@@ -95,23 +160,41 @@ def test_number_of_faults_is_right() -> None:
     assert f"lists {len(ALL_FAULTS)} faults" in README
 
 
-@pytest.mark.parametrize("rule", re.findall(r"^\| ([A-Z]\d) \|", README, flags=re.MULTILINE))
-def test_every_rule_has_a_test(rule: str) -> None:
-    """The rules of the README are tested under their names."""
-    tests = "".join(path.read_text(encoding="utf-8") for path in PROJECT.glob("tests/**/test_*.py"))
-    assert f"def test_{rule.lower()}_" in tests
+@pytest.mark.parametrize("rule", re.findall(r"^\| ([A-Z]+\d+) \|", RULES, flags=re.MULTILINE))
+def test_every_rule_names_its_tests(rule: str) -> None:
+    """The files in which its tests stand: on failure, paste what is expected."""
+    expected = ", ".join(f"`{path}`" for path in files_testing(rule))
+    assert expected
+    assert re.search(rf"^\| {rule} \|.*\| {re.escape(expected)} \|$", RULES, re.MULTILINE), f"expected: {expected}"
 
 
 def test_readme_is_short_enough() -> None:
-    """Read in one sitting."""
-    assert len(README.splitlines()) <= 250
+    """Read in one sitting; its first screens lead to a first secret."""
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    assert {"## Two commands", "📦 KV Secret Data:"} <= set(lines[:60])
+
+
+@pytest.mark.parametrize("chosen", [{}, {"TOKEN_PERIOD": "1m"}])
+def test_demo_shows_a_whole_cycle_soon(start: Run, tmp_path: Path, chosen: dict[str, str]) -> None:
+    """Its lifetimes, with what a renewal or a rotation takes, lie below half a minute, unless others are chosen."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nenv\n", encoding="utf-8")
+    python.chmod(0o755)
+    program = start("make", "demo", "-o", ".venv/installed-demo", f"BIN={tmp_path}", **chosen)
+    program.wait()
+    lifetimes = dict(
+        re.findall(r"^(TOKEN_PERIOD|DB_DYNAMIC_TTL|DB_ROTATION_PERIOD)=(\w+)$", program.out, flags=re.MULTILINE)
+    )
+    assert lifetimes == {"TOKEN_PERIOD": "20s", "DB_DYNAMIC_TTL": "25s", "DB_ROTATION_PERIOD": "20s", **chosen}
 
 
 def test_make_help_lists_the_targets(start: Run) -> None:
     """One line each, and all that the README speaks of."""
     program = start("make", "help")
     program.wait()
-    listed = re.findall(r"^  make (\w+)", program.out, flags=re.MULTILINE)
-    targets = ["help", "demo", "server", "test", "check", "bench", "faults", "rotation", "soak", "timing", "clean"]
+    listed = re.findall(r"^  make ([\w-]+)", program.out, flags=re.MULTILINE)
+    targets = ["help", "demo", "server", "venv", "test", "check"]
+    targets += ["bench", "faults", "rotation", "soak", "timing", "kubernetes-test", "break-glass-drill", "clean"]
     assert listed == targets
-    assert set(re.findall(r"`make (\w+)", README)) <= set(listed)
+    assert set(re.findall(r"`make ([\w-]+)", README)) <= set(listed)

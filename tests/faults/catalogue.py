@@ -6,6 +6,17 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.faults.logins import (
+    LogIn,
+    api_server,
+    by_jwt,
+    by_kubernetes,
+    by_token,
+    by_wrapped_secret_id,
+    hand_over_jwt,
+    let_token_expire,
+    use_up_wrapping_token,
+)
 from tests.faults.network import Authority
 from tests.faults.nodes import Node
 from tests.faults.proxy import (
@@ -17,12 +28,13 @@ from tests.faults.proxy import (
     say_nothing,
     trickle,
 )
-from tests.faults.tenant import Tenant
+from tests.faults.tenant import POLICY, Tenant
 from tests.faults.trial import Trial
-from vault_errors import PermissionDenied, RequestRejected, SecretNotFound, VaultError
+from vaultkit.errors import PermissionDenied, RequestRejected, SecretNotFound, VaultError
 
 SECRETS = "my-vault-app-"
 """In the paths of all secrets, and in none of the token's."""
+RENEWAL = "sys/leases/renew"
 
 
 @dataclass
@@ -81,10 +93,14 @@ class Fault:
     """Whether there is an outage to sit through, or just a moment in which something changes."""
     served_at_the_end: Callable[[Tenant], str] = Tenant.write_secret
     """The KV value by which to see that the application reads again: as a rule that of a new version."""
+    renews: bool = False
+    """Whether the application renews leases, with on_expiry = renew, and does not just replace what they are of."""
     own_server: bool = False
     own_mounts: bool = False
     short_token: bool = False
     tls: bool = False
+    login: LogIn | None = None
+    """How the tenant logs in, if not with a secret_id."""
     by_name: bool = False
     """Whether the server's address is a name, not a number."""
 
@@ -185,9 +201,9 @@ SERVER = [
 
 
 def revoke_token(world: World) -> None:
-    token = world.trial.app.client._token
+    token = world.trial.app.client._token._token
     assert token is not None
-    world.tenant.root.auth.token.revoke(token.vault.token)
+    world.tenant.root.auth.token.revoke(token.api.token)
 
 
 def revoke_lease(world: World) -> None:
@@ -201,6 +217,14 @@ def drop_user(world: World) -> None:
     secret = world.trial.readers["database_dynamic"].last
     assert secret is not None
     world.tenant.drop_user(secret.data["username"])
+
+
+def lose_renewals(world: World) -> None:
+    world.proxy.misbehave(say_nothing, only=RENEWAL)
+
+
+def forbid_renewals(world: World) -> None:
+    world.tenant.give_policy(POLICY)
 
 
 def outlive_secret_id(world: World) -> None:
@@ -233,6 +257,19 @@ TOKEN = [
     Fault("max TTL reached during an outage", "Refused beyond it", refuse, prepare=limit_token, short_token=True),
     Fault("lease revoked", "An operator revokes it", revoke_lease, NEW_CREDENTIALS, end=nothing, lasts=False),
     Fault(
+        "renewed lease revoked", "An operator revokes it; on_expiry = renew", revoke_lease, NEW_CREDENTIALS,
+        end=nothing, lasts=False, renews=True,
+    ),
+    Fault(
+        "lease renewal unanswered", "Such requests alone; on_expiry = renew", lose_renewals,
+        Outcome("Serves on, credentials until they expire; then it gets new ones."), renews=True,
+    ),
+    Fault(
+        "lease renewal forbidden", "No policy grants it; on_expiry = renew", forbid_renewals,
+        Outcome("Warns once, and gets new credentials in time from then on."),
+        end=lambda world: world.tenant.give_policy(), renews=True,
+    ),
+    Fault(
         "secret_id expired", "Its TTL is over; then the token is revoked", outlive_secret_id, ENDS, end=nothing,
         prepare=expire_secret_id,
     ),
@@ -249,6 +286,45 @@ TOKEN = [
         lambda world: world.tenant.give_policy('path "auth/token/*" {{ capabilities = ["read", "update"] }}'),
         raises(PermissionDenied, says="Drops the value and raises PermissionDenied, with the path; never logs in."),
         end=lambda world: world.tenant.give_policy(),
+    ),
+]  # fmt: skip
+
+
+# ── Other login methods ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def api_server_fault(state: str, how: str) -> Fault:
+    return Fault(
+        f"API server of Kubernetes {state}", f"A stand-in for it {how}, beyond the token's TTL",
+        lambda world: api_server(world.tenant, state), end=lambda world: api_server(world.tenant, "well"),
+        login=by_kubernetes, short_token=True,
+    )  # fmt: skip
+
+
+def expire_jwt(world: World) -> None:
+    hand_over_jwt(world.tenant, -60)
+    revoke_token(world)
+
+
+def steal_secret_id(world: World) -> None:
+    use_up_wrapping_token(world.tenant)
+    revoke_token(world)
+
+
+LOGINS = [
+    api_server_fault("down", "hangs up"),
+    api_server_fault("hanging", "never answers"),
+    Fault(
+        "JWT expired, then replaced", "In its file; the token is revoked", expire_jwt,
+        end=lambda world: hand_over_jwt(world.tenant, 3600), login=by_jwt,
+    ),
+    Fault(
+        "wrapped secret_id stolen", "Somebody else unwraps the next one; then the token is revoked", steal_secret_id,
+        ENDS, end=nothing, login=by_wrapped_secret_id,
+    ),
+    Fault(
+        "handed-over token expired", "Its TTL is over", lambda world: let_token_expire(world.tenant), ENDS,
+        end=nothing, login=by_token,
     ),
 ]  # fmt: skip
 
@@ -326,4 +402,4 @@ NAMES_AND_CERTIFICATES = [
     ),
 ]  # fmt: skip
 
-CATALOGUE = [*NETWORK, *STATUSES, *SERVER, *TOKEN, *SECRETS_AND_DATABASE, *NAMES_AND_CERTIFICATES]
+CATALOGUE = [*NETWORK, *STATUSES, *SERVER, *TOKEN, *LOGINS, *SECRETS_AND_DATABASE, *NAMES_AND_CERTIFICATES]

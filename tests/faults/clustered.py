@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from devserver.openbao import HOST
-from recipes.psycopg_pool import VaultPool
+from recipes.vault_pool import VaultPool
 from tests.faults.nodes import Node, balanced, cluster
 from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant

@@ -25,49 +25,70 @@ Behaviour = Callable[["Exchange"], None]
 """What to do with a connection on which a request has just begun."""
 
 CHUNK_BYTES = 65536
+ENDED = (OSError, ValueError)
+"""What a socket raises that another thread has ended; the second is TLS's."""
 REQUEST = re.compile(rb"(?:^|\r\n\r\n)([A-Z]+ /v1/[^ ]*) HTTP/1\.1\r\n")
 
 
 class Exchange:
-    """One connection of a client, and the proxy's own one to the server."""
+    """One connection of a client, and the proxy's own one to the server.
+
+    Its own thread alone closes the sockets, when no other uses them any more: a number that is free again is soon that
+    of another file, and what was meant for the socket would be written there.
+    """
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self.proxy = proxy
         self.client = client
         self.server: socket.socket | None = None
+        self._back: threading.Thread | None = None
 
     def run(self) -> None:
-        with suppress(OSError):
+        with suppress(*ENDED):
             while data := self.client.recv(CHUNK_BYTES):
                 if (behaviour := self.proxy.note(data)) is not None:
                     behaviour(self)
                     break
                 self.pass_on(data)
-        self.close()
+        self.end()
+        self._close()
 
     def pass_on(self, data: bytes) -> None:
         if self.server is None:
             self.server = self.proxy.reach_server()
-            threading.Thread(target=self._pass_back, daemon=True).start()
+            self._back = threading.Thread(target=self._pass_back, args=(self.server,), daemon=True)
+            self._back.start()
         self.server.sendall(data)
 
-    def _pass_back(self) -> None:
-        with suppress(OSError):
-            while self.server is not None and (data := self.server.recv(CHUNK_BYTES)):
+    def _pass_back(self, server: socket.socket) -> None:
+        with suppress(*ENDED):
+            while data := server.recv(CHUNK_BYTES):
                 self.client.sendall(data)
-        self.close()
+        self.end()
 
     def reset(self) -> None:
-        """End the connection with a TCP reset, as a crashed peer or a firewall does."""
+        """End the connection with a TCP reset, as a crashed peer or a firewall does. Called by a behaviour."""
+        self._shut(self.server)
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.client.close()
+        self._close()
 
-    def close(self) -> None:
-        for end in (self.client, self.server):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)  # close() alone would not wake the thread that reads from it
-                end.close()
+    def end(self) -> None:
+        """Tell both sides that this is the end, and wake the threads that wait for them."""
+        self._shut(self.client)
+        self._shut(self.server)
+
+    @staticmethod
+    def _shut(each: socket.socket | None) -> None:
+        if each is not None:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        if self._back is not None:
+            self._back.join()
+        for each in (self.client, self.server):
+            if each is not None:
+                each.close()
 
 
 class Proxy:
@@ -122,7 +143,7 @@ class Proxy:
         with self._lock:
             exchanges, self._exchanges = self._exchanges, []
         for exchange in exchanges:
-            exchange.close()
+            exchange.end()
 
     # ── How it works ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,11 +177,10 @@ class Proxy:
         listener, self._listener = self._listener, None
         if listener is not None:
             with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+                listener.shutdown(socket.SHUT_RDWR)  # nobody is let in any more; the thread that waits there closes it
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
+        with listener, suppress(OSError):
             while True:
                 client, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
@@ -176,7 +196,7 @@ class Proxy:
         with self._lock:
             self._exchanges = [each for each in self._exchanges if each.client.fileno() >= 0] + [exchange]
         if self._listener is None:  # told to refuse between the accept and here
-            exchange.close()
+            exchange.end()
         exchange.run()
 
 

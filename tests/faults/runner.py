@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devserver.openbao import HOST
-from secret_cache import NO_ANSWER
 from tests.backends import Backend
 from tests.faults import clustered
 from tests.faults.catalogue import CATALOGUE, Fault, World
@@ -24,7 +23,7 @@ from tests.faults.processes import PROCESS_FAULTS, ProcessFault, Scene
 from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import EXIT_SECONDS, Pace, Trial, Watchers
-from vault_errors import ClientClosed, LoginRefused
+from vaultkit.errors import ClientClosed, LoginRefused, NoAnswer
 
 GRACE_SECONDS = 20.0
 """How much longer than allowed is waited, so that the test can say how long it took; and what a busy machine needs."""
@@ -71,7 +70,8 @@ class Runner:
     def run(self, faults: Sequence[AnyFault]) -> dict[str, Result]:
         """What came of each fault, by its name. One that hangs is one that fails; where it hangs is printed."""
         results: dict[str, Result] = {}
-        waiting = iter(faults)
+        # What has processes of its own takes longest, and so begins first.
+        waiting = iter(sorted(faults, key=lambda fault: isinstance(fault, Fault)))
         turn = threading.Lock()
 
         def try_out_all() -> None:
@@ -136,10 +136,15 @@ class Runner:
         if fault.short_token:
             tenant.token = {"token_period": self._pace.short_token}
         fault.prepare(tenant)
+        if fault.login is not None:
+            tenant.login = stack.enter_context(fault.login(tenant, folder))
+            tenant.login.set_token(self._pace.short_token if fault.short_token else "5m")
         tenant.move_in()
         tls = self._authority.good() if fault.tls else None
         proxy = stack.enter_context(Proxy(self._address(node), tls=tls).running())
         environ = {"VAULT_CA_FILE": str(self._authority.file)} if fault.tls else {}
+        if fault.renews:
+            environ["DATABASE_DYNAMIC_ON_EXPIRY"] = "renew"
         if fault.by_name:
             environ["VAULT_URL"] = f"http://{name}.test:{proxy.port}"
         trial = Trial(tenant, proxy, self._pace, self.watchers, **environ)
@@ -210,9 +215,9 @@ class Runner:
         for engine, reader in trial.readers.items():
             allowed = outcome.allowed
             if engine != "kv_secret":
-                allowed += NO_ANSWER  # credentials end; when they may, the reader has judged
+                allowed += (NoAnswer,)  # credentials end; when they may, the reader has judged
             if outcome.ends:
-                allowed += (*NO_ANSWER, LoginRefused, ClientClosed)
+                allowed += (NoAnswer, LoginRefused, ClientClosed)
             yield from (f"{engine}: {breach}" for breach in reader.breaches[:3])
             yield from (f"{engine}: raised {kind.__name__}" for kind in reader.errors if not issubclass(kind, allowed))
         if outcome.must_raise and not trial.kv.errors:

@@ -10,6 +10,8 @@ import hvac
 import psycopg
 from psycopg import sql
 
+from tests.login_methods import Prepared
+
 CREATE_USER = """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"""
 KV_READY_SECONDS = 10.0
 POLICY = """
@@ -21,6 +23,11 @@ path "auth/token/lookup-self" {{ capabilities = ["read"] }}
 path "auth/token/renew-self"  {{ capabilities = ["update"] }}
 path "auth/token/revoke-self" {{ capabilities = ["update"] }}
 """
+LEASES = """
+path "sys/leases/renew"  {{ capabilities = ["update"] }}
+path "sys/leases/revoke" {{ capabilities = ["update"] }}
+"""
+"""What setup-vault.sh grants besides."""
 
 
 @dataclass
@@ -51,6 +58,8 @@ class Tenant:
     secret_id: str = ""
     role_id: str = ""
     versions: int = 0
+    login: Prepared | None = None
+    """How it logs in, if not with its secret_id."""
 
     @property
     def entity(self) -> str:
@@ -69,12 +78,15 @@ class Tenant:
         """The variables with which its application logs in and finds what is its own."""
         return {
             "VAULT_ENTITY": self.entity,
-            "VAULT_ROLE_ID": self.role_id,
-            "VAULT_SECRET_ID": self.secret_id,
+            **(self.login.environ if self.login else self._secret_id),
             "KV_SECRET_PATH": self.name,
             "DATABASE_DYNAMIC_ROLE_ID": self.name,
             "DATABASE_STATIC_ROLE_ID": self.static_role,
         }
+
+    @property
+    def _secret_id(self) -> dict[str, str]:
+        return {"VAULT_ROLE_ID": self.role_id, "VAULT_SECRET_ID": self.secret_id}
 
     @property
     def static_role(self) -> str:
@@ -116,7 +128,7 @@ class Tenant:
         answer = self.root.adapter.post(f"{self.role}/secret-id/lookup", json={"secret_id": self.secret_id})
         return isinstance(answer, dict)  # 204 and nothing when it is unknown
 
-    def give_policy(self, text: str = POLICY) -> None:
+    def give_policy(self, text: str = POLICY + LEASES) -> None:
         self.root.sys.create_or_update_policy(self.name, text.format(entity=self.entity, name=self.name))
 
     def mount_kv(self) -> None:

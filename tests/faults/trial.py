@@ -18,14 +18,14 @@ from typing import Any
 import psycopg
 
 from config_loader import VaultConfig
-from console import Console
-from secret_cache import NO_ANSWER
+from listeners.console import Console
 from tests.faults.proxy import Proxy
 from tests.faults.tenant import Tenant
 from vault_app import VaultApplication
-from vault_errors import VaultError
-from vault_events import Event
-from vault_secret import Secret
+from vaultkit.errors import NoAnswer, VaultError
+from vaultkit.events import Event
+from vaultkit.lifetime import Moment
+from vaultkit.secret import Secret
 
 START_SECONDS = 30.0
 EXIT_SECONDS = 5.0
@@ -101,7 +101,8 @@ class Reader:
     """Asks for one secret all the time, and notes whatever the rules do not allow."""
 
     get: Callable[[], Secret]
-    has_token: Callable[[], bool]
+    token: Callable[[], Any]
+    """The client's, or None."""
     last: Secret | None = None
     error: VaultError | None = None
     errors: set[type[VaultError]] = field(default_factory=set)
@@ -112,25 +113,36 @@ class Reader:
     breaches: list[str] = field(default_factory=list)
 
     def look(self) -> None:
+        asked = Moment.now(time)  # by which it is judged: it may end between being handed out and being looked at
+        token = self.token()
         try:
             secret = self.get()
         except VaultError as error:
-            self._judge_error(error)
+            self._judge_error(error, token)
             self.errors.add(type(error))
             self.error = error
         else:
-            if secret.ttl == 0:
-                self.breaches.append(f"served {secret!r}, which has expired")
+            if secret.expires is not None and has_come(secret.expires, by=asked):
+                self.breaches.append(f"served {secret!r}, which had expired before it was asked for")
             self.stale += secret.stale
             self.values |= {str(value) for key, value in secret.data.items() if key != "username"}
             self.last, self.error = secret, None
 
-    def _judge_error(self, error: VaultError) -> None:
+    def _judge_error(self, error: VaultError, token: Any) -> None:
         """While Vault says nothing, what is cached must be served (K4, T6), unless it died with the token (T8)."""
-        if isinstance(error, NO_ANSWER) and self.error is None and self.last is not None and self.has_token():
+        if isinstance(error, NoAnswer) and self.error is None and self.last is not None and self._lives(token):
             left = self.last.ttl
             if left is None or left > LAST_MOMENT_SECONDS:
                 self.breaches.append(f"raised {type(error).__name__} and not served {self.last!r}")
+
+    def _lives(self, token: Any) -> bool:
+        """Whether this token, under which was asked, is still the client's, and has not ended."""
+        return token is not None and token is self.token() and token.expires.left(time) > LAST_MOMENT_SECONDS
+
+
+def has_come(moment: Moment, *, by: Moment) -> bool:
+    """Whether either clock said so, as in T1."""
+    return moment.monotonic <= by.monotonic or moment.wall <= by.wall
 
 
 class Trial:
@@ -147,7 +159,7 @@ class Trial:
         self.app = VaultApplication(config, listeners=[self.events.append, self._console])
         client = self.app.client
         self.readers = {
-            engine: Reader(get, has_token=lambda: client.logged_in)
+            engine: Reader(get, token=lambda: client._token._token)
             for engine, get in {
                 "kv_secret": partial(client.get_kv_secret, tenant.name),
                 "database_dynamic": partial(client.get_database_dynamic_secret, tenant.name),
@@ -177,9 +189,9 @@ class Trial:
             if not self.app.client.logged_in and reader.last is None:
                 continue  # the first login is the application's
             reader.look()
-            token = self.app.client._token
+            token = self.app.client._token._token
             if token is not None:
-                self.tokens.add(token.vault.token)
+                self.tokens.add(token.api.token)
 
     # ── Watching ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -213,7 +225,7 @@ class Trial:
             if time.monotonic() > deadline:
                 readers = {name: (reader.last, reader.error) for name, reader in self.readers.items()}
                 raise TimeoutError(f"{what}: {readers}; {self.screen.getvalue()[-1500:]}")
-            time.sleep(0.05)
+            time.sleep(self.pace.probe)
 
     def requests(self, since: float, until: float) -> int:
         """What the whole program asked: counted by the proxy, or, where that is not reached, by the attempts."""
@@ -232,7 +244,7 @@ class Trial:
         self.app.stop("the trial is over")
         running.join(START_SECONDS)
         took = time.monotonic() - began
-        self._console.close()
+        self._console.screen.close()
         return took
 
     def output(self) -> str:
@@ -242,4 +254,5 @@ class Trial:
     def secrets(self) -> set[str]:
         """What must be in no output."""
         values = set().union(*(reader.values for reader in self.readers.values()))
-        return {*values, *self.tokens, self.tenant.secret_id}
+        given = self.tenant.login.given if self.tenant.login else []
+        return {*values, *self.tokens, *given, self.tenant.secret_id}

@@ -17,10 +17,12 @@ from psycopg import sql
 from tests.backends import Backend
 from tests.integration.conftest import Events, eventually, is_refused, put
 from vault_client import VaultClient
-from vault_errors import LoginRefused, ResponseTooLarge, SecretDeleted, SecretNotFound, VaultError
-from vault_events import NoScan, NoVersionQuery, SecretChanged
+from vaultkit.errors import LoginRefused, ResponseTooLarge, SecretDeleted, SecretNotFound, VaultError
+from vaultkit.events import LeaseRenewed, LeaseUnusable, NoLeaseRenewal, NoScan, NoVersionQuery, SecretChanged
+from vaultkit.secret import Secret
 
-KV = "my-vault-app-kv"
+KV, DATABASE = "my-vault-app-kv", "my-vault-app-database"
+TURN_SECONDS = 1.0
 
 
 def read_until(client: VaultClient, path: str, condition: Callable[[Any], Any]) -> Any:
@@ -91,9 +93,11 @@ class TestKv:
             root.sys.create_or_update_policy("my-vault-app", policy)
         assert len(events.of(NoVersionQuery)) == 1
 
-    def test_c1_fifty_threads_ask_once(self, client: VaultClient, backend: Backend, secret: str) -> None:
+    def test_c1_fifty_threads_ask_once(
+        self, make_client: Callable[..., VaultClient], backend: Backend, secret: str
+    ) -> None:
         """By the server's own log: one login, one read."""
-        since = backend.audit.position()
+        client, since = make_client(), backend.audit.position()
         with ThreadPoolExecutor(50) as pool:
             versions = set(pool.map(lambda _: client.get_kv_secret(secret).version, range(50)))
         assert versions == {1}
@@ -112,6 +116,11 @@ class TestKv:
 
 class TestPrefix:
     @pytest.fixture
+    def client(self, make_client: Callable[..., VaultClient]) -> VaultClient:
+        """A client that asks again after a turn, in which all the requests of one have room."""
+        return make_client(KV_SECRET_REFRESH_INTERVAL=str(TURN_SECONDS))
+
+    @pytest.fixture
     def below(self, root: hvac.Client) -> Iterator[list[str]]:
         """Secrets below a prefix, one of them deeper, beside one that is deleted."""
         paths = [f"prefix/{name}" for name in ("a", "b", "deep/c")]
@@ -128,7 +137,7 @@ class TestPrefix:
         """By the server's own log: one scan, and a read of the one that changed."""
         assert set(client.get_kv_secrets("prefix/*")) == set(below)
         put(root, "prefix/deep/c", value="two")
-        time.sleep(0.15)
+        time.sleep(TURN_SECONDS)
         since = backend.audit.position()
         assert client.get_kv_secrets("prefix/*")["prefix/deep/c"].data == {"value": "two"}
         assert backend.audit.count(since) == {f"{KV}/detailed-metadata/prefix/": 1, f"{KV}/data/prefix/deep/c": 1}
@@ -142,7 +151,7 @@ class TestPrefix:
         try:
             assert set(client.get_kv_secrets("prefix/*")) == set(below)
             put(root, "prefix/a", value="two")
-            time.sleep(0.15)
+            time.sleep(TURN_SECONDS)
             since = backend.audit.position()
             assert client.get_kv_secrets("prefix/*")["prefix/a"].version == 2
             count = backend.audit.count(since)
@@ -190,6 +199,44 @@ class TestDatabase:
         finally:
             root.adapter.post(role, json={"db_name": "postgres", "default_ttl": "1m", **creation_of(root)})
 
+    def test_d1_renewed_user_may_log_in_longer(
+        self, short_role: str, renewing: VaultClient, log_in_to_database: Callable[..., str],
+        valid_until: Callable[[Secret], Any],
+    ) -> None:  # fmt: skip
+        """The server renews what the database knows of it, too, to the second."""
+        first = renewing.get_database_dynamic_secret(short_role)
+        at_first = valid_until(first)
+        renewed = eventually(
+            lambda: (got := renewing.get_database_dynamic_secret(short_role)) and valid_until(got) > at_first and got
+        )
+        assert renewed.data == first.data
+        assert log_in_to_database(**renewed.data) == first.data["username"]
+
+    def test_d1_revoked_lease_is_replaced(
+        self, root: hvac.Client, short_role: str, renewing: VaultClient, events: Events
+    ) -> None:
+        """The server refuses to renew it: there are new credentials at once, and no error."""
+        first = renewing.get_database_dynamic_secret(short_role)
+        root.sys.revoke_lease(first.lease_id)
+        new = eventually(lambda: (got := renewing.get_database_dynamic_secret(short_role)) is not first and got)
+        assert new.data != first.data
+        assert events.of(LeaseRenewed) == []
+
+    def test_d3_policy_without_renewal(
+        self, root: hvac.Client, short_role: str, renewing: VaultClient, backend: Backend, events: Events
+    ) -> None:
+        """Credentials are replaced each time, after one warning with the server's words and the path."""
+        policy = root.sys.read_policy("my-vault-app")["data"]["rules"]
+        root.sys.create_or_update_policy("my-vault-app", policy.replace("sys/leases/renew", "sys/leases/nothing"))
+        since = backend.audit.position()
+        try:
+            eventually(lambda: renewing.get_database_dynamic_secret(short_role).revision == 3)
+        finally:
+            root.sys.create_or_update_policy("my-vault-app", policy)
+        assert backend.audit.count(since)["sys/leases/renew"] == 1
+        (warning,) = events.of(NoLeaseRenewal)
+        assert re.search(r'permission denied.*"update" on "sys/leases/renew"', str(warning.error))
+
     def test_missing_roles_are_told(self, client: VaultClient) -> None:
         """Vault calls an unknown role a bad request."""
         for get in (client.get_database_dynamic_secret, client.get_database_static_secret):
@@ -218,6 +265,36 @@ class TestDatabase:
         assert events.of(SecretChanged)[-1].previous is not None
         asked = backend.audit.count(since)[f"my-vault-app-database/static-creds/{rotating_role}"]
         assert 2 <= asked <= 2 + time.monotonic() - started
+
+
+@pytest.fixture
+def short_role(root: hvac.Client) -> Iterator[str]:
+    """A dynamic role with leases of 2 s, whose users the database admits for about as long."""
+    role = "/v1/my-vault-app-database/roles/short"
+    root.adapter.post(role, json={"db_name": "postgres", "default_ttl": "2s", "max_ttl": "1h", **creation_of(root)})
+    yield "short"
+    root.adapter.delete(role)
+
+
+@pytest.fixture
+def renewing(make_client: Callable[..., VaultClient]) -> VaultClient:
+    """A client that renews leases."""
+    return make_client(DATABASE_DYNAMIC_ON_EXPIRY="renew")
+
+
+@pytest.fixture
+def valid_until(backend: Backend) -> Callable[[Secret], Any]:
+    """When the database stops to admit a user."""
+
+    def ask(secret: Secret) -> Any:
+        user, password = backend.superuser
+        with psycopg.connect(**backend.database, user=user, password=password) as database:
+            query = "SELECT rolvaliduntil FROM pg_roles WHERE rolname = %s"
+            row = database.execute(query, [secret.data["username"]]).fetchone()
+        assert row is not None
+        return row[0]
+
+    return ask
 
 
 @pytest.fixture
@@ -281,3 +358,36 @@ def test_cached_read_costs_little(client: VaultClient, secret: str) -> None:
         return ours / floor
 
     assert min(ratio() for _ in range(5)) <= 2.5
+
+
+@pytest.fixture
+def long_names(root: hvac.Client, backend: Backend) -> Iterator[str]:
+    """A role whose user names are longer than the limit of a response."""
+    database, name = root.secrets.database, "long"
+    user, password = backend.superuser
+    host = backend.administration["DB_HOST"]
+    database.configure(
+        name, "postgresql-database-plugin", allowed_roles=[name], username=user, password=password,
+        connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@/postgres?host={host}&sslmode=disable",
+        username_template="v-" + "x" * 2000, mount_point=DATABASE,
+    )  # fmt: skip
+    create = """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}';"""
+    database.create_role(name, name, [create], default_ttl="1h", max_ttl="2h", mount_point=DATABASE)
+    yield name
+    database.delete_role(name, mount_point=DATABASE)
+    database.delete_connection(name, mount_point=DATABASE)
+
+
+def test_d3_answer_over_the_limit_leaves_no_lease(
+    make_client: Callable[..., VaultClient], root: hvac.Client, backend: Backend, events: Events, long_names: str
+) -> None:
+    """Issued and not read to its end: the lease is given back, and however often one asks, it is asked for once."""
+    client = make_client(HTTP_MAX_RESPONSE_SIZE="1800")
+    since = backend.audit.position()
+    for _ in range(5):
+        with pytest.raises(ResponseTooLarge, match="longer than 1800 bytes"):
+            client.get_database_dynamic_secret(long_names)
+    assert backend.audit.count(since)[f"{DATABASE}/creds/{long_names}"] == 1
+    assert events.of(LeaseUnusable)[0].given_back
+    with pytest.raises(hvac.exceptions.InvalidPath):  # there are none
+        root.sys.list_leases(f"{DATABASE}/creds/{long_names}")

@@ -14,9 +14,9 @@ import pytest
 from tests.backends import Backend
 from tests.integration.conftest import Events, eventually, is_refused
 from vault_client import VaultClient
-from vault_errors import LoginRefused, PermissionDenied
-from vault_events import LoggedIn, TokenLost, TokenRenewed, TokenRevoked
-from worker import Worker
+from vaultkit.errors import LoginRefused, PermissionDenied
+from vaultkit.events import LoggedIn, TokenLost, TokenRenewed, TokenRevoked
+from vaultkit.worker import Worker
 
 
 @contextmanager
@@ -83,17 +83,79 @@ def test_t7_refused_login_says_why(make_client: Callable[..., VaultClient]) -> N
         make_client(VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625").login()
 
 
+def test_t7_wrong_secret_id_locks_nobody_out(make_client: Callable[..., VaultClient], backend: Backend) -> None:
+    """However long a keeper, a pool and readers go on with it: the right one logs in beside them."""
+    since = backend.audit.position()
+    for _ in range(10):
+        client = make_client(VAULT_SECRET_ID="3ee5080b-c9b3-2714-799c-f8d45a715625")
+        client.keep_alive()
+        for _ in range(3):
+            with pytest.raises(LoginRefused):
+                client.get_database_dynamic_secret("db-demo-dynamic")
+    assert backend.audit.count(since)["auth/approle/login"] == 1
+    make_client().login()
+
+
+def test_e1_locked_role_is_told_of(root: hvac.Client, make_client: Callable[..., VaultClient], role_id: str) -> None:
+    """After too many refused logins a right one is refused with 403: the message names the lock and the way out."""
+    first, second = (root.auth.approle.generate_secret_id("locked")["data"]["secret_id"] for _ in range(2))
+    for _ in range(6):
+        with pytest.raises(hvac.exceptions.VaultError):
+            hvac.Client(url=root.url).auth.approle.login(role_id, "wrong")
+    client = make_client(VAULT_ROLE_ID=role_id, VAULT_SECRET_ID=first)
+    with pytest.raises(LoginRefused, match=r"permission denied.*sys/locked-users/ACCESSOR/unlock/ROLE_ID") as caught:
+        client.login()
+    assert "no policy" not in str(caught.value)
+    accessor = root.sys.list_auth_methods()["data"]["approle/"]["accessor"]
+    root.adapter.post(f"/v1/sys/locked-users/{accessor}/unlock/{role_id}")
+    make_client(VAULT_ROLE_ID=role_id, VAULT_SECRET_ID=second).login()
+
+
+@pytest.fixture
+def role_id(root: hvac.Client) -> Iterator[str]:
+    """A role of this test's own, to be locked."""
+    root.auth.approle.create_or_update_approle("locked")
+    yield root.auth.approle.read_role_id("locked")["data"]["role_id"]
+    root.auth.approle.delete_role("locked")
+
+
+def test_e1_disabled_entity_is_no_missing_policy(root: hvac.Client, make_client: Callable[..., VaultClient]) -> None:
+    """What the server says, and no cause that was not looked at."""
+    entity = "/v1/identity/entity/name/my-vault-app"
+    root.adapter.post(entity, json={"disabled": True})
+    try:
+        with pytest.raises(LoginRefused, match="permission denied") as caught:
+            make_client().login()
+    finally:
+        root.adapter.post(entity, json={"disabled": False})
+    assert "no policy" not in str(caught.value)
+
+
+def test_e1_spent_token_is_no_missing_policy(
+    make_client: Callable[..., VaultClient], root: hvac.Client, events: Events
+) -> None:
+    """Revoked by somebody else: the end says that Vault refused, not why."""
+    client = make_client()
+    client.login()
+    token = client._token._token
+    assert token is not None
+    root.auth.token.revoke(token.api.token)
+    client.close()
+    assert "permission denied" in str(events.of(TokenRevoked)[0].error)
+    assert "no policy" not in str(events.of(TokenRevoked)[0].error)
+
+
 def test_t8_lease_of_the_old_token(
     root: hvac.Client, client: VaultClient, log_in_to_database: Callable[..., str]
 ) -> None:
     """After a new login the old user still works, so that it can drain; it dies with the old token."""
     old = client.get_database_dynamic_secret("db-demo-dynamic")
-    old_token = client._token
+    old_token = client._token._token
     client.login()
     new = client.get_database_dynamic_secret("db-demo-dynamic")
     assert log_in_to_database(**old.data) == old.data["username"] != new.data["username"]
     assert old_token is not None
-    root.auth.token.revoke(old_token.vault.token)
+    root.auth.token.revoke(old_token.api.token)
     eventually(lambda: is_refused(log_in_to_database, old))
     assert log_in_to_database(**new.data) == new.data["username"]
 
@@ -104,9 +166,9 @@ def test_t9_token_revoked_from_outside(
     """The next read logs in anew, once, and the leases that died with the token are replaced."""
     client.get_kv_secret(secret)
     lease = client.get_database_dynamic_secret("db-demo-dynamic")
-    token = client._token
+    token = client._token._token
     assert token is not None
-    root.auth.token.revoke(token.vault.token)
+    root.auth.token.revoke(token.api.token)
     since = backend.audit.position()
     eventually(lambda: client.get_kv_secret(secret) and events.of(TokenLost))
     assert client.get_database_dynamic_secret("db-demo-dynamic").data != lease.data
@@ -129,9 +191,9 @@ def test_x1_close_revokes_token_and_leases(
 ) -> None:
     """Nothing that was issued to us outlives us."""
     lease = client.get_database_dynamic_secret("db-demo-dynamic")
-    token = client._token
+    token = client._token._token
     assert token is not None
-    value = token.vault.token
+    value = token.api.token
     client.close()
     with pytest.raises(hvac.exceptions.Forbidden):
         root.auth.token.lookup(value)

@@ -10,7 +10,7 @@ import pytest
 from config_loader import VaultConfig
 from tests.fakes import ROLE_ID, SECRET_ID, FakeClock, FakeVault
 from vault_client import VaultClient
-from vault_events import Event
+from vaultkit.events import Event
 
 ClientFactory = Callable[..., VaultClient]
 
@@ -38,7 +38,10 @@ def make_client(vault: FakeVault, clock: FakeClock, events: list[Event]) -> Iter
         def make(**environ: str) -> VaultClient:
             environ = {"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID, **environ}
             client = VaultClient(
-                VaultConfig.load(environ=environ), clock=clock, session=vault.session(), listeners=[events.append]
+                VaultConfig.load(environ=environ),
+                clock=clock,
+                session=lambda: vault.session(),
+                listeners=[events.append],
             )
             return stack.enter_context(client)
 

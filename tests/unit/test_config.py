@@ -5,16 +5,21 @@ from __future__ import annotations
 import configparser
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 
-from config_loader import DEFAULT_PATH, ENGINE_SECTIONS, SECTIONS, VaultConfig, is_prefix, variable
-from vault_errors import ConfigurationError
+from config_loader import ALL_SECTIONS, DEFAULT_PATH, ENGINE_SECTIONS, VaultConfig, read
+from vaultkit.errors import ConfigurationError
+from vaultkit.settings import is_prefix, variable
 
 SECRET = "475a6500-f9f8-fdd4-ec30-54fadcad926e"
 Load = Callable[..., VaultConfig]
+Pem = Callable[[str], str]
 MINIMUM = f"[vault]\nentity = shop\nrole_id = 7fb49dd0\nsecret_id = {SECRET}\n"
 
 
@@ -30,6 +35,29 @@ def load(tmp_path: Path) -> Load:
     return load
 
 
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Pem:
+    """Makes files: a certificate with its key behind it, each of them alone, and what looks like them and is not."""
+    folder = tmp_path_factory.mktemp("pem")
+    issued, other = trustme.CA().issue_cert("a.example"), trustme.CA().issue_cert("b.example")
+    certificate, key = issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()
+    password = serialization.BestAvailableEncryption(b"secret")
+    private = serialization.load_pem_private_key(key, None)
+    encoding, format = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    contents = {
+        "both": certificate + key,
+        "certificate": certificate,
+        "key": key,
+        "other key": other.private_key_pem.bytes(),
+        "encrypted key": private.private_bytes(encoding, format, password),
+        "text": b"no PEM",
+        "empty": b"",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return lambda name: str(folder / name)
+
+
 def problems_of(load: Load, *arguments: object, **environ: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         load(*arguments, **environ)
@@ -41,7 +69,7 @@ class TestDefaults:
         """config.ini has each section and key that the code knows, in the same order, and no other."""
         parser = configparser.RawConfigParser()
         parser.read(DEFAULT_PATH, encoding="utf-8")
-        known = {section: [f.name for f in dataclasses.fields(kind)] for section, kind in SECTIONS.items()}
+        known = {section: [f.name for f in dataclasses.fields(kind)] for section, kind in ALL_SECTIONS.items()}
         assert {section: list(parser[section]) for section in parser.sections()} == known
 
     def test_shipped_file_states_the_defaults(self, load: Load) -> None:
@@ -64,23 +92,28 @@ class TestDefaults:
 
 class TestEnvironment:
     @pytest.mark.parametrize(
-        ("section", "key"), [(section, f.name) for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)]
+        ("section", "key"),
+        [(section, f.name) for section, kind in ALL_SECTIONS.items() for f in dataclasses.fields(kind)],
     )
-    def test_environment_wins_for_every_key(self, load: Load, section: str, key: str) -> None:
+    def test_environment_wins_for_every_key(self, tmp_path: Path, pem: Pem, section: str, key: str) -> None:
         """SECTION_KEY in capitals reaches its own key and no other."""
-        default = load()
-        current = getattr(getattr(default, section), key)
+        (tmp_path / "config.ini").write_text(MINIMUM)
+        load = partial(read, tmp_path / "config.ini", to_log_in=False)
+        needed = {"VAULT_CLIENT_CERT": pem("both")} if key == "client_key" else {}
+        default = load(needed)
+        current = getattr(default[section], key)
         other = {bool: str(not current).lower(), float: "0.5", int: "8192"}.get(type(current), "changed")
-        other = {"url": "https://vault.example.com", "ca_file": str(DEFAULT_PATH), "refresh_interval": "7"}.get(
-            key, other
-        )
+        special = {"url": "https://vault.example.com", "proxy_addr": "http://proxy:3128", "refresh_interval": "7"}
+        special |= {"on_expiry": "renew"}
+        special |= {"auth_method": "kubernetes", "jwt_url": "http://metadata/jwt", "jwt_headers": "Metadata: true"}
+        other = pem("both") if key in ("ca_file", "client_cert", "client_key") else special.get(key, other)
         other = "7" if type(current) is float and key != "renew_jitter" else other
-        changed = load(**{variable(section, key): other})
+        changed = load({**needed, variable(section, key): other})
         differences = [
             (name, f.name)
-            for name, kind in SECTIONS.items()
+            for name, kind in ALL_SECTIONS.items()
             for f in dataclasses.fields(kind)
-            if getattr(getattr(default, name), f.name) != getattr(getattr(changed, name), f.name)
+            if getattr(default[name], f.name) != getattr(changed[name], f.name)
         ]
         assert differences == [(section, key)]
 
@@ -93,16 +126,76 @@ class TestEnvironment:
             ("db-demo-static",),
         )
 
-    def test_names_of_the_ecosystem(self, load: Load) -> None:
-        """VAULT_ADDR, VAULT_CACERT and VAULT_SKIP_VERIFY mean what they mean to the vault command."""
-        config = load(VAULT_ADDR="https://v:8200", VAULT_CACERT=str(DEFAULT_PATH), VAULT_SKIP_VERIFY="true")
-        assert (config.vault.url, config.vault.ca_file) == ("https://v:8200", str(DEFAULT_PATH))
-        assert config.vault.tls_verify is False
+    @pytest.mark.parametrize("prefix", ["VAULT", "BAO"])
+    def test_names_of_the_ecosystem(self, load: Load, pem: Pem, prefix: str) -> None:
+        """VAULT_ADDR and the like mean what they mean to the vault command, and so do those of bao."""
+        expected = {
+            "ADDR": ("url", "https://v:8200"), "CACERT": ("ca_file", pem("certificate")),
+            "NAMESPACE": ("namespace", "team"),
+            "CLIENT_CERT": ("client_cert", pem("certificate")), "CLIENT_KEY": ("client_key", pem("key")),
+            "TLS_SERVER_NAME": ("tls_server_name", "vault.example"), "HTTP_PROXY": ("proxy_addr", "http://proxy:3128"),
+            "ROLE_ID": ("role_id", "another"), "SECRET_ID": ("secret_id", "another"),
+        }  # fmt: skip
+        config = load(**{f"{prefix}_{name}": value for name, (_, value) in expected.items()})
+        assert all(getattr(config.vault, key) == value for key, value in expected.values())
+        assert load(**{f"{prefix}_SKIP_VERIFY": "true"}).vault.tls_verify is False
+
+    @pytest.mark.parametrize(
+        ("environ", "url"),
+        [
+            ({"VAULT_URL": "http://a", "VAULT_ADDR": "http://b", "BAO_URL": "http://c"}, "http://a"),
+            ({"VAULT_ADDR": "http://b", "BAO_URL": "http://c", "BAO_ADDR": "http://d"}, "http://b"),
+            ({"VAULT_ADDR": "", "BAO_ADDR": "http://d"}, "http://d"),
+            ({"BAO_ADDR": ""}, "http://127.0.0.1:8200"),
+        ],
+    )
+    def test_order_of_names(self, load: Load, environ: dict[str, str], url: str) -> None:
+        """Ours, then that of the vault command, then those of bao; an empty one of theirs counts as not set."""
+        assert load(**environ).vault.url == url
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [("KV_SECRET_MAXSTALE", "KV_SECRET_MAX_STALE"), ("DATABASE_STATIC_ROLE", "DATABASE_STATIC_ROLE_ID")],
+    )
+    def test_unknown_variable_is_a_problem(self, load: Load, name: str, near: str) -> None:
+        """Where a name begins as those of an engine's section do, it was meant for us."""
+        assert f"{name}: unknown variable; did you mean {near}?" in problems_of(load, **{name: "1"})
+
+    def test_variables_of_others_are_theirs(self, load: Load) -> None:
+        """VAULT_, TOKEN_ and HTTP_ begin the names of other programs' variables, too."""
+        assert load(VAULT_FORMAT="json", TOKEN_PERIOD="1m", HTTP_HOST="x", KV="1") == load()
 
     def test_own_name_wins(self, load: Load) -> None:
         """Where both are set, the project's own name is meant."""
         config = load(VAULT_ADDR="https://a", VAULT_URL="https://b", VAULT_SKIP_VERIFY="1", VAULT_TLS_VERIFY="true")
         assert (config.vault.url, config.vault.tls_verify) == ("https://b", True)
+
+
+class TestTlsFiles:
+    @pytest.mark.parametrize(
+        ("environ", "expected"),
+        [
+            ({"CA_FILE": "text"}, "in VAULT_CA_FILE, expected a file with certificates in PEM"),
+            ({"CACERT": "key"}, "in VAULT_CACERT, expected a file with certificates in PEM"),
+            ({"CA_FILE": "."}, "expected a file, and not a directory"),
+            ({"CLIENT_CERT": "empty"}, "[vault] client_cert: found"),
+            ({"CLIENT_CERT": "certificate"}, "[vault] client_cert: no client_key, expected a private key in PEM"),
+            ({"CLIENT_KEY": "key"}, "[vault] client_key: found without client_cert, expected both"),
+            ({"CLIENT_CERT": "both", "CLIENT_KEY": "other key"}, "expected the private key that belongs to client"),
+            ({"CLIENT_CERT": "both", "CLIENT_KEY": "encrypted key"}, "expected a private key that is not encrypted"),
+            ({"CLIENT_CERT": "both", "CLIENT_KEY": "text"}, "expected a private key in PEM"),
+            ({"CLIENT_CERT": "both", "CLIENT_KEY": "missing"}, "expected a file that exists"),
+            ({"CAPATH": "."}, "VAULT_CAPATH: a directory of CAs, expected one file that holds them: VAULT_CACERT"),
+        ],
+    )  # fmt: skip
+    def test_h1_file_is_checked(self, load: Load, pem: Pem, environ: dict[str, str], expected: str) -> None:
+        """For what it is used for, before it is used."""
+        files = {f"VAULT_{key}": pem(name) for key, name in environ.items()}
+        assert expected in problems_of(load, VAULT_URL="https://vault", **files)
+
+    def test_h1_key_may_be_in_the_certificate_file(self, load: Load, pem: Pem) -> None:
+        """As some tools write it."""
+        assert load(VAULT_CLIENT_CERT=pem("both")).vault.client_key == ""
 
 
 class TestValues:
@@ -120,8 +213,8 @@ class TestValues:
             load().vault.url = "http://elsewhere"  # type: ignore[misc]
 
     def test_p1_repr_hides_the_secret(self, load: Load) -> None:
-        """A config that is printed by mistake shows no secret_id."""
-        assert SECRET not in repr(load())
+        """A config that is printed by mistake shows no secret_id, and no password of a proxy."""
+        assert SECRET not in repr(load(VAULT_PROXY_ADDR=f"http://user:{SECRET}@proxy:3128"))
 
 
 class TestSeveral:
@@ -167,6 +260,7 @@ class TestProblems:
             (MINIMUM + "[http]\nmax_response_size = 4096.5\n", "expected a whole number from"),
             (MINIMUM + "[kv_secret]\nenabled = maybe\n", "found 'maybe', expected true or false"),
             (MINIMUM + "[kv_secret]\npath = a/../b\n", "[kv_secret] path"),
+            (MINIMUM + "[database_dynamic]\non_expiry = Renew\n", "found 'Renew', expected rotate or renew"),
             (MINIMUM + "url = 127.0.0.1:8200\n", "expected an address such as http://127.0.0.1:8200"),
             (MINIMUM + "url = http://host:99999\n", "expected an address"),
             (MINIMUM + "url = ftp://host\n", "expected an address"),
@@ -174,6 +268,9 @@ class TestProblems:
             (MINIMUM + f"url = http://{'x' * 64}\n", "expected an address"),
             (MINIMUM + "url = http://vault/a b\n", "expected an address"),
             (MINIMUM + "url = http://vault/\x07\n", "expected an address"),
+            (MINIMUM + "url = http://vault:8200/v1/\n", "expected the address alone, without the /v1 of the API"),
+            (MINIMUM + "tls_server_name = a b\n", "expected the name of a host"),
+            (MINIMUM + "proxy_addr = socks5://proxy:1080\n", "expected a proxy such as http://proxy.example.com:3128"),
             (MINIMUM + "namespace = caf\u00e9\n", "expected a path such as team/shop, in ASCII"),
             (MINIMUM + "namespace = team shop\n", "expected a path such as team/shop, in ASCII and without spaces"),
             (MINIMUM + "namespace = team\x07shop\n", "expected a path such as team/shop"),
@@ -216,6 +313,12 @@ class TestProblems:
         path.write_bytes(b"[vault]\nentity = caf\xe9\n")
         assert "byte 20 is not UTF-8" in problems_of(VaultConfig.load, path)
 
+    def test_socks_proxy_of_the_process(self, load: Load) -> None:
+        """It is not supported, and not shown either."""
+        said = problems_of(load, HTTPS_PROXY=f"socks5://admin:{SECRET}@proxy:1080")
+        assert "HTTPS_PROXY: found (not shown), expected a proxy such as" in said
+        assert SECRET not in said
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -223,6 +326,7 @@ class TestProblems:
             f"[vault]\nsecret_id {SECRET}\n",
             f"[vault]\nsecret_id = {SECRET}\x07\n",
             f"[vault]\nurl = http://admin:{SECRET}@host\n",
+            f"[vault]\nproxy_addr = socks5://admin:{SECRET}@proxy\n",
             f"[vault]\nrole_id = 7fb49dd0\n  secret_id = {SECRET}\n",
             f"[vault]\nrole_id = 7fb49dd0\n  SECRET_ID = {SECRET}\n",
         ],

@@ -24,8 +24,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from config_loader import DEFAULT_PATH, SECTIONS, VaultConfig, variable
-from secret_cache import check_name
+from config_loader import DEFAULT_PATH, SECTIONS, VaultConfig
+from listeners.command_line import report
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -44,11 +44,13 @@ from tests.fakes import (
     Refusal,
 )
 from tests.unit.test_token_rules import raising
-from vault_app import report
-from vault_client import Health, TokenInfo, VaultClient
-from vault_errors import ConfigurationError, VaultError
-from vault_events import Event
-from vault_secret import Secret
+from vault_client import VaultClient
+from vaultkit.auth.grant import TokenInfo
+from vaultkit.engines.cache import check_name
+from vaultkit.errors import ConfigurationError, VaultError
+from vaultkit.events import Event, Health
+from vaultkit.secret import Secret
+from vaultkit.settings import variable
 
 MORE = settings(max_examples=5 * settings().max_examples)
 """For what costs little, or is not tried in a dozen ways."""
@@ -56,7 +58,16 @@ MORE = settings(max_examples=5 * settings().max_examples)
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SETTINGS = [(section, field.name) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
-VARIABLES = [variable(*setting) for setting in SETTINGS] + ["VAULT_ADDR", "VAULT_CACERT", "VAULT_SKIP_VERIFY"]
+OTHERS = [
+    "VAULT_ADDR",
+    "VAULT_CACERT",
+    "VAULT_SKIP_VERIFY",
+    "BAO_ADDR",
+    "BAO_CLIENT_CERT",
+    "VAULT_CAPATH",
+    "HTTPS_PROXY",
+]
+VARIABLES = [variable(*setting) for setting in SETTINGS] + OTHERS
 ODD_VALUES = [
     "", " ", "%", "%(entity)s", "${entity}", "true", "No", "0", "-1", "300", "0.5", "5e-324", "1e999", "nan", "-inf",
     "9" * 5000, "x" * 5000, "\u0661\u0662", "\u00b2", "1_0", "0x10", "\0", "\x1b[31m", "\x85", "\u2028", "\ufeff",
@@ -181,7 +192,7 @@ class Stage:
         session = self.vault.session()
         session.mount("https://", self.vault)
         self.client = VaultClient(
-            VaultConfig.load(environ=environ), clock=self.clock, session=session, listeners=[self.events.append]
+            VaultConfig.load(environ=environ), clock=self.clock, session=lambda: session, listeners=[self.events.append]
         )
 
     # ── The public calls, as far as a request of each kind ──

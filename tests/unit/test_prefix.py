@@ -17,7 +17,7 @@ from tests.fakes import KV, LIST, LOGIN, SCAN, FakeClock, FakeVault, Refusal
 from tests.unit.conftest import ClientFactory
 from tests.unit.test_token_rules import raising
 from vault_client import VaultClient
-from vault_errors import (
+from vaultkit.errors import (
     PermissionDenied,
     ResponseTooLarge,
     SecretDeleted,
@@ -26,8 +26,8 @@ from vault_errors import (
     VaultError,
     VaultUnavailable,
 )
-from vault_events import Event, NoScan, NoVersionQuery, PrefixChanged, PrefixStale, SecretChanged, StaleServed
-from vault_secret import Secret
+from vaultkit.events import Event, NoScan, NoVersionQuery, PrefixChanged, PrefixStale, SecretChanged, StaleServed
+from vaultkit.secret import Secret
 
 NO_FULL_READS = {"KV_SECRET_PATH": "team/*", "KV_SECRET_FULL_READ_INTERVAL": "86400"}
 

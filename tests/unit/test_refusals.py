@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from secret_cache import REFUSAL_SECONDS
 from tests.fakes import DYNAMIC, KV_DATA, STATIC, FakeClock, FakeVault
 from tests.unit.conftest import ClientFactory
 from vault_app import seconds_to_next_turn
 from vault_client import VaultClient
-from vault_errors import SecretDeleted, VaultUnavailable
-from vault_events import Event, SecretChanged
-from vault_secret import Secret
+from vaultkit.engines.cache import REFUSAL_SECONDS
+from vaultkit.errors import SecretDeleted, VaultUnavailable
+from vaultkit.events import Event, SecretChanged
+from vaultkit.lifetime import LONG_AGO
+from vaultkit.secret import Secret
 
 READERS: dict[str, Callable[[VaultClient], Secret]] = {
     STATIC: lambda client: client.get_database_static_secret("db-demo-static"),
@@ -65,10 +67,11 @@ def test_what_was_replaced_is_not_doubted(client: VaultClient, vault: FakeVault)
 def test_late_refusal_uses_up_nothing(client: VaultClient, vault: FakeVault) -> None:
     """Of the old secret, when the new one is refused, too: Vault is still asked at once."""
     first = READERS[DYNAMIC](client)
-    client.engines["database_dynamic"]._make_due(first.name)
+    cache = client.engines["database_dynamic"]._cache
+    cache[first.name] = replace(cache[first.name], due=LONG_AGO)
     second = READERS[DYNAMIC](client)
     client.get_instead_of(first)
-    assert client.get_instead_of(second).generation == 3
+    assert client.get_instead_of(second).revision == 3
     assert vault.count()[DYNAMIC] == 3
 
 
@@ -99,19 +102,19 @@ def test_refused_without_a_cache_is_an_error(client: VaultClient, vault: FakeVau
 
 def test_generation_counts_changes(client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
     """A confirmation is none; a new version is; and it never starts anew, even if the cache was emptied."""
-    seen = [client.get_kv_secret("database").generation]
+    seen = [client.get_kv_secret("database").revision]
     clock.pass_time(5)
-    seen.append(client.get_kv_secret("database").generation)
+    seen.append(client.get_kv_secret("database").revision)
     vault.version, vault.created = 2, "2026-11-24T00:00:00Z"
     clock.pass_time(5)
-    seen.append(client.get_kv_secret("database").generation)
+    seen.append(client.get_kv_secret("database").revision)
     vault.destroyed = True
     clock.pass_time(5)
     with pytest.raises(SecretDeleted):
         client.get_kv_secret("database")
     vault.destroyed = False
     clock.pass_time(5)
-    seen.append(client.get_kv_secret("database").generation)
+    seen.append(client.get_kv_secret("database").revision)
     assert seen == [1, 1, 2, 3]
     assert vault.count()[KV_DATA] == 4
 
@@ -120,7 +123,7 @@ def test_generation_of_a_static_password(client: VaultClient, vault: FakeVault, 
     """It is read anew every five minutes, and counts only when it has rotated."""
     for rotation, generation in (("one", 1), ("one", 1), ("two", 2)):
         vault.rotation = rotation
-        assert READERS[STATIC](client).generation == generation
+        assert READERS[STATIC](client).revision == generation
         clock.pass_time(301)
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from config_loader import VaultConfig
-from lifetime import backoff
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -31,7 +30,7 @@ from tests.unit.conftest import ClientFactory
 from tests.unit.test_token_rules import raising
 from vault_app import VaultApplication
 from vault_client import VaultClient
-from vault_errors import (
+from vaultkit.errors import (
     ClientClosed,
     PermissionDenied,
     SecretDeleted,
@@ -39,8 +38,9 @@ from vault_errors import (
     UnexpectedResponse,
     VaultUnavailable,
 )
-from vault_events import Event, NoVersionQuery, StaleServed, TokenLost
-from vault_http import BriefRetry
+from vaultkit.events import Event, NoVersionQuery, StaleServed, TokenLost
+from vaultkit.lifetime import backoff
+from vaultkit.transport.session import BriefRetry
 
 
 class TestToken:
@@ -60,8 +60,8 @@ class TestToken:
         for _ in range(20):
             client = make_client(TOKEN_RENEW_JITTER="0.3")
             client.login()
-            assert client._token is not None
-            points.append(client._token.next_step.left(clock))
+            assert client._token._token is not None
+            points.append(client._token._token.next_step.left(clock))
         assert min(points) < 45
 
     def test_t4_a_second_less_is_not_clearly_less(
@@ -362,7 +362,7 @@ class TestPrivacy:
         client.get_kv_secret("database")
         clock.pass_time(60)
         client.keep_token_alive()
-        errors = [event.error for event in events if hasattr(event, "error")] + [client._login._error]
+        errors = [event.error for event in events if hasattr(event, "error")] + [client._token._logging_in._error]
         assert len(errors) == 4
         assert [(error.__traceback__, error.__cause__) for error in errors] == [(None, None)] * 4
 

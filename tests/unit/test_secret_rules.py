@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from config_loader import KvSettings, VaultConfig
-from secret_cache import Cached, SecretEngine
+from config_loader import VaultConfig
 from tests.fakes import (
     DYNAMIC,
+    GIVE_BACK,
     KV_DATA,
     KV_METADATA,
     LOGIN,
@@ -25,7 +25,10 @@ from tests.fakes import (
 from tests.unit.conftest import ClientFactory
 from tests.unit.test_token_rules import raising
 from vault_client import VaultClient
-from vault_errors import (
+from vaultkit.announcer import Announcer
+from vaultkit.engines import KvSettings
+from vaultkit.engines.cache import Cached, SecretEngine
+from vaultkit.errors import (
     ClientClosed,
     ResponseTooLarge,
     SecretDeleted,
@@ -34,9 +37,8 @@ from vault_errors import (
     VaultTimeout,
     VaultUnavailable,
 )
-from vault_events import Announcer, Event, NoVersionQuery, SecretChanged, StaleServed
-from vault_http import checked
-from vault_secret import Secret
+from vaultkit.events import Event, LeaseUnusable, NoVersionQuery, SecretChanged, StaleServed
+from vaultkit.transport.answers import expect
 
 
 class TestK1:
@@ -155,6 +157,16 @@ class TestK3:
         with pytest.raises(SecretNotFound, match="is no path"):
             client.get_kv_secret(path)
         assert vault.asked == []
+
+    def test_k3_emptied_value_is_empty(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Written as null, which Vault takes: the old value does not serve on."""
+        client.get_kv_secret("database")
+        vault.version = 2
+        facts = {"version": 2, "created_time": vault.created}
+        vault.instead[KV_DATA] = lambda: {"data": {"data": None, "metadata": facts}}
+        clock.pass_time(5)
+        secret = client.get_kv_secret("database")
+        assert (secret.data, secret.version, secret.stale) == ({}, 2, False)
 
 
 class TestK4:
@@ -292,7 +304,7 @@ class TestD2:
         """The token is lost while the lease is being issued: what comes back is dead and not handed out."""
 
         def lose_the_token() -> Any:
-            client._lose(client._token, "revoked meanwhile")
+            client._token._lose(client._token._token, "revoked meanwhile")
             return vault._dynamic()
 
         client.login()
@@ -335,7 +347,73 @@ class TestD2:
         assert vault.logins == 1
 
 
+class TestD3:
+    @pytest.fixture
+    def unusable(self, vault: FakeVault) -> None:
+        """Credentials that cannot be read, under leases that count up."""
+
+        def issue() -> dict[str, Any]:
+            vault.leases += 1
+            return {"lease_id": f"creds/{vault.leases}", "lease_duration": 60, "data": "nonsense"}
+
+        vault.instead[DYNAMIC] = issue
+
+    @pytest.mark.usefixtures("unusable")
+    def test_d3_unusable_credentials_are_given_back(
+        self, client: VaultClient, vault: FakeVault, events: list[Event]
+    ) -> None:
+        """Their lease is revoked, and whoever listens hears of it."""
+        with pytest.raises(UnexpectedResponse, match=r'my-vault-app-database/db-demo-dynamic: .* no usable "data"'):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+        assert vault.asked == [LOGIN, DYNAMIC, GIVE_BACK]
+        assert isinstance(events[-1], LeaseUnusable)
+        assert (events[-1].given_back, events[-1].left_behind) == (True, 0)
+
+    def test_d3_answer_that_is_cut_off_is_given_back(self, client: VaultClient, vault: FakeVault) -> None:
+        """No JSON, but the lease can be read in it."""
+        vault.instead[DYNAMIC] = lambda: b'{"request_id": "1", "lease_id": "creds/7", "data": {"user'
+        with pytest.raises(UnexpectedResponse, match="not JSON"):
+            client.get_database_dynamic_secret("db-demo-dynamic")
+        assert vault.asked == [LOGIN, DYNAMIC, GIVE_BACK]
+
+    @pytest.mark.usefixtures("unusable")
+    def test_d3_unusable_credentials_are_asked_for_rarely(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
+    ) -> None:
+        """Once in a minute at most, then ever more rarely; what cannot be given back is counted."""
+        vault.instead[GIVE_BACK] = raising(Refusal(403, "permission denied"))
+        issued = []
+        for _ in range(12 * 60 * 24):
+            with pytest.raises(UnexpectedResponse):
+                client.get_database_dynamic_secret("db-demo-dynamic")
+            clock.pass_time(5)
+            issued.append(vault.leases)
+        left = [event.left_behind for event in events if isinstance(event, LeaseUnusable)]
+        assert issued[11] == 1
+        assert issued[-1] < 60
+        assert left == list(range(1, issued[-1] + 1))
+
+    @pytest.mark.usefixtures("unusable")
+    def test_d3_cached_credentials_serve_on(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """For as long as they live, and without a new lease at each of their last moments."""
+        del vault.instead[DYNAMIC]
+        first = client.get_database_dynamic_secret("db-demo-dynamic")
+        vault.instead[DYNAMIC] = lambda: {"lease_id": "creds/2", "lease_duration": 60, "data": "nonsense"}
+        clock.pass_time(50)
+        for _ in range(90):
+            assert client.get_database_dynamic_secret("db-demo-dynamic").data == first.data
+            clock.pass_time(0.1)
+        assert vault.count()[DYNAMIC] == 2
+
+
 class TestS1:
+    def test_s1_key_pair_is_handed_out(self, client: VaultClient, vault: FakeVault) -> None:
+        """A role of credential_type rsa_private_key has no password."""
+        facts = {"ttl": 3600, "last_vault_rotation": vault.rotation, "username": "u"}
+        vault.instead[STATIC] = lambda: {"data": {**facts, "rsa_private_key": "-----BEGIN PRIVATE KEY-----"}}
+        secret = client.get_database_static_secret("db-demo-static")
+        assert secret.data == {"username": "u", "rsa_private_key": "-----BEGIN PRIVATE KEY-----"}
+
     def test_s1_cached_for_five_minutes(self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock) -> None:
         """And then asked again, though the password lives for an hour."""
         client, vault.token_ttl = make_client(), 0
@@ -377,15 +455,31 @@ class TestS1:
     ) -> None:
         """last_vault_rotation stands still after the rotation was due: whatever the ttl says, ask every second."""
         client, vault.token_ttl, vault.static_ttl = make_client(), 0, 20
-        client.get_database_static_secret("db-demo-static")
+        first = client.get_database_static_secret("db-demo-static")
         clock.pass_time(20)
         vault.static_ttl = 3600
         for _ in range(3):
-            assert client.get_database_static_secret("db-demo-static").ttl == 0
+            overdue = client.get_database_static_secret("db-demo-static")
+            assert (overdue.ttl, overdue.says_the_same_as(first)) == (0, True)
             clock.pass_time(1)
         assert vault.count()[STATIC] == 4
         vault.rotation = "2026-11-24T00:00:00Z"
         assert client.get_database_static_secret("db-demo-static").ttl == 3600
+
+    def test_s1_overdue_rotation_is_known_after_an_outage(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """Vault was away as it should have rotated: a full ttl with the old password is still not believed."""
+        client, vault.token_ttl, vault.static_ttl = make_client(), 0, 20
+        client.get_database_static_secret("db-demo-static")
+        vault.go_down()
+        clock.pass_time(20)
+        with pytest.raises(VaultUnavailable):
+            client.get_database_static_secret("db-demo-static")
+        vault.come_back()
+        vault.static_ttl = 3600
+        clock.pass_time(60)
+        assert client.get_database_static_secret("db-demo-static").ttl == 0
 
     def test_s1_rotation_is_announced(
         self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock, events: list[Event]
@@ -475,7 +569,7 @@ class TestC1:
         first = client.get_kv_secret("database")
         locks = [
             client._lock,
-            client._login.lock,
+            client._token._logging_in.lock,
             client.engines["kv_secret"]._lock,
             client.engines["kv_secret"]._flights["database"].lock,
         ]
@@ -512,6 +606,22 @@ class TestClosed:
 
 
 class TestListeners:
+    def test_everything_is_logged_unasked(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """By `logging`, under one name: news at level INFO, trouble as a warning."""
+        caplog.set_level("INFO")
+        client.get_kv_secret("database")
+        vault.go_down()
+        clock.pass_time(5)
+        client.get_kv_secret("database")
+        told = [(record.name, record.levelname, record.message.partition("(")[0]) for record in caplog.records]
+        assert told == [
+            ("vaultkit", "INFO", "LoggedIn"),
+            ("vaultkit", "INFO", "SecretChanged"),
+            ("vaultkit", "WARNING", "StaleServed"),
+        ]
+
     def test_listener_that_raises_harms_nobody(self, vault: FakeVault, clock: FakeClock, events: list[Event]) -> None:
         """Neither the caller nor the listeners behind it."""
 
@@ -519,7 +629,7 @@ class TestListeners:
             raise RuntimeError("out of order")
 
         config = VaultConfig.load(environ={"VAULT_SECRET_ID": SECRET_ID})
-        client = VaultClient(config, clock=clock, session=vault.session(), listeners=[broken, events.append])
+        client = VaultClient(config, clock=clock, session=vault.session, listeners=[broken, events.append])
         assert client.get_kv_secret("database").version == 1
         assert len(events) == 2
 
@@ -529,11 +639,14 @@ class TestListeners:
         client = make_client()
 
         def listen(_: Event) -> None:
-            held.extend(lock.locked() for lock in (client._lock, client._login.lock, client.engines["kv_secret"]._lock))
+            held.extend(
+                lock.locked()
+                for lock in (client._token._lock, client._token._logging_in.lock, client.engines["kv_secret"]._lock)
+            )
             held.append(client.engines["kv_secret"]._flights["database"].lock.locked())
             client.get_kv_secret("database")
 
-        client._announcer._listeners = (listen,)
+        client.listen(listen)
         client.get_kv_secret("database")
         assert len(held) == 8
         assert not any(held)
@@ -548,14 +661,14 @@ class TestAnotherEngine:
             mount_suffix = "cubbyhole"
 
             def fetch(self, name: str, cached: Cached | None) -> Cached:
-                answer = self._vault.ask(lambda vault: vault.adapter.get(f"/v1/{self.mount}/{name}"))
-                secret = Secret(self.section, name, checked(answer.body, "data", dict))
+                answer = self._ask(lambda api: api.adapter.get(f"/v1/{self.mount}/{name}"))
+                secret = self.secret(name, expect(answer.body, "data", dict))
                 due = answer.asked.after(self.settings.refresh_interval)
-                return Cached(secret, due, answer.asked.after(60), answer.asked, answer.token_generation)
+                return self.cached(secret, answer, due=due, until=answer.asked.after(60))
 
         engine = CubbyholeEngine(
             client.engines["kv_secret"].settings,
-            client,
+            client._token.ask,
             entity="my-vault-app",
             clock=clock,
             announcer=Announcer(),

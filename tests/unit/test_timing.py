@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
-from tests.timing import PAGE, TTLS, Stage, page, token_outage
-from vault_events import TokenLost
+from tests.timing import PAGE, READER_PAUSE_SECONDS, RENEWED_TTLS, RENEWS, TTLS, Stage, lease_outage, page, token_outage
+from vaultkit.events import TokenLost
 
 each_ttl = pytest.mark.parametrize("ttl", TTLS)
 each_kind = pytest.mark.parametrize("deaf", [False, True], ids=["refused", "deaf"])
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Thousands of outages, each told of: to keep that costs more than to reckon it."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("quiet")
 def test_page_is_current() -> None:
     """The page is what the code does now."""
     assert PAGE.read_text(encoding="utf-8") == page(), "docs/TIMING.md is not what the code does: run make timing"
@@ -43,3 +55,12 @@ def test_outage_survived_is_the_longest(ttl: int, deaf: bool, too_long: float, l
     stage.watch_token(ttl * 1.5, back_at=outage.at_best + too_long)
     assert any(isinstance(event, TokenLost) for event in stage.events) is lost
     assert (stage.client.get_token_info().generation > 1) is lost
+
+
+@each_kind
+@pytest.mark.parametrize("ttl", RENEWED_TTLS)
+def test_at_least_three_renewals_fit(ttl: int, deaf: bool) -> None:
+    """Of a lease, too: the last of them comes in the last half second of it."""
+    tries = lease_outage(ttl, 0, deaf=deaf, pause=READER_PAUSE_SECONDS, environ=RENEWS).tries
+    assert len(tries) >= 3
+    assert ttl - 0.5 <= tries[-1] < ttl

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from lifetime import backoff
+import pytest
+import requests
+
+from config_loader import VaultConfig
 from tests.fakes import (
     DYNAMIC,
     KV_DATA,
@@ -13,6 +19,7 @@ from tests.fakes import (
     LOOKUP,
     RENEW,
     REVOKE,
+    SECRET_ID,
     TOKEN,
     FakeClock,
     FakeVault,
@@ -20,8 +27,9 @@ from tests.fakes import (
 )
 from tests.unit.conftest import ClientFactory
 from vault_client import VaultClient
-from vault_errors import LoginRefused, PermissionDenied, VaultSealed, VaultUnavailable
-from vault_events import Event, LoggedIn, LoginFailed, RenewalFailed, TokenLost, TokenRenewed
+from vaultkit.errors import ConfigurationError, LoginRefused, PermissionDenied, VaultSealed, VaultUnavailable
+from vaultkit.events import Event, LoggedIn, LoginFailed, RenewalFailed, TokenLost, TokenRenewed
+from vaultkit.lifetime import backoff
 
 
 def refuse(status: int, *errors: str) -> Refusal:
@@ -94,7 +102,7 @@ class TestT3:
         for _ in range(20):
             client = make_client(TOKEN_RENEW_JITTER="0.3", TOKEN_CHECK_INTERVAL="1000")
             client.login()
-            token = client._token
+            token = client._token._token
             assert token is not None
             points.append(token.next_step.left(clock))
         assert all(30 <= point <= 48 for point in points)
@@ -215,10 +223,10 @@ class TestT6:
     def test_t6_renewal_at_the_last_moment(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """With nothing left it is still a request with a timeout, not an error of the HTTP library."""
         client.login()
-        token = client._token
+        token = client._token._token
         assert token is not None
         clock.pass_time(60)
-        client._renew(token)
+        client._token.renew(token)
         assert vault.timeouts[-1] == 0.1
 
 
@@ -249,8 +257,92 @@ class TestT7:
     def test_t7_refused_login_is_final(self, client: VaultClient, vault: FakeVault, status: int) -> None:
         """Bad credentials are not tried again and again."""
         vault.instead[LOGIN] = raising(refuse(status, "invalid role or secret ID"))
-        with pytest.raises(LoginRefused, match="Vault refused the login"):
+        with pytest.raises(LoginRefused, match=r"Vault at http://127\.0\.0\.1:8200 refused the login"):
             client.keep_token_alive()
+
+    def test_t7_refused_login_is_not_tried_again(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """By nobody in the process: not by readers, not by a keeper, not by another client, for a minute."""
+        vault.instead[LOGIN] = raising(refuse(400, "invalid role or secret ID"))
+        for _ in range(12):
+            reader, keeper = make_client(), make_client()
+            for ask in (partial(reader.get_kv_secret, "database"), keeper.keep_token_alive, keeper.login):
+                with pytest.raises(LoginRefused, match="invalid role or secret ID"):
+                    ask()
+            clock.pass_time(5)
+        assert vault.asked == [LOGIN]
+
+    def test_t7_refused_login_is_tried_ever_more_rarely(
+        self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """Four times in the first ten minutes at most, once an hour at last; what was put right is noticed."""
+        client = make_client()
+        vault.instead[LOGIN] = raising(refuse(400, "invalid role or secret ID"))
+        tried = []
+        for _ in range(24 * 360):
+            with pytest.raises(LoginRefused):
+                client.keep_token_alive()
+            clock.pass_time(max(10, client.seconds_to_next_look()))
+            tried.append(len(vault.asked))
+        assert 2 <= tried[60] <= 4
+        assert 24 <= tried[-1] <= 60
+        vault.instead = {}
+        clock.pass_time(3600)
+        assert client.get_kv_secret("database").version == 1
+
+    def test_t7_clients_that_start_together_try_once(self, make_client: ClientFactory, vault: FakeVault) -> None:
+        """What the first of them is refused, the others do not try."""
+        clients, together = [make_client() for _ in range(8)], threading.Barrier(8)
+
+        def refuse_slowly() -> None:
+            time.sleep(0.05)
+            raise refuse(400, "invalid role or secret ID")
+
+        def log_in(client: VaultClient) -> None:
+            together.wait(10)
+            with pytest.raises(LoginRefused):
+                client.login()
+
+        vault.instead[LOGIN] = refuse_slowly
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(log_in, clients))
+        assert vault.asked == [LOGIN]
+
+    def test_t7_other_credentials_are_tried_at_once(self, make_client: ClientFactory, vault: FakeVault) -> None:
+        """What was refused was this secret_id."""
+        vault.instead[LOGIN] = raising(refuse(400, "invalid role or secret ID"))
+        for secret_id in ("one", "two"):
+            with pytest.raises(LoginRefused):
+                make_client(VAULT_SECRET_ID=secret_id).login()
+        assert vault.asked == [LOGIN, LOGIN]
+
+    @pytest.mark.parametrize(
+        ("secret_id", "hint"),
+        [
+            (f'"{SECRET_ID}"', "begins or ends with a blank or a quotation mark"),
+            (f"{SECRET_ID} ", "begins or ends with a blank or a quotation mark"),
+            ("hvs.CAESIJlwqz", "looks like a token; if it is wrapped"),
+        ],
+    )
+    def test_e1_odd_secret_id_is_noticed(
+        self, make_client: ClientFactory, vault: FakeVault, secret_id: str, hint: str
+    ) -> None:
+        """What can be seen of it from here is said, and the secret_id is not."""
+        vault.instead[LOGIN] = raising(refuse(400, "invalid role or secret ID"))
+        with pytest.raises(LoginRefused, match=hint) as caught:
+            make_client(VAULT_SECRET_ID=secret_id).login()
+        assert secret_id.strip(' "') not in str(caught.value)
+
+    def test_e1_second_factor_is_named(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A login that asks for MFA is no outage: it is refused, with Vault's own warning."""
+        auth = {"client_token": "", "mfa_requirement": {"mfa_request_id": "d0c9eec7"}, "lease_duration": 0}
+        vault.instead[LOGIN] = lambda: {"auth": auth, "warnings": ["A login request was issued that is subject to MFA"]}
+        for _ in range(3):
+            with pytest.raises(LoginRefused, match=r"second factor \(login MFA\).*subject to MFA"):
+                client.login()
+            clock.pass_time(15)
+        assert vault.asked == [LOGIN]
 
     def test_t7_login_waits_for_a_server(
         self, client: VaultClient, vault: FakeVault, clock: FakeClock, events: list[Event]
@@ -393,14 +485,46 @@ class TestT9:
         assert vault.asked == [KV_METADATA, LOOKUP, LOGIN, KV_METADATA]
 
     def test_t9_forbidden_lookup_makes_no_storm(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
-        """Without lookup-self a missing permission looks like a dead token: that costs one login, not one a read."""
+        """Without lookup-self a missing permission looks like a dead token: a login now and then, not one a read."""
         vault.token_ttl = 0
         vault.instead[KV_DATA] = vault.instead[LOOKUP] = raising(refuse(403, "permission denied"))
-        for _ in range(20):
+        logins = []
+        for turn in range(1, 721):
+            client.get_database_static_secret("db-demo-static")  # others may well be read
             with pytest.raises(PermissionDenied):
                 client.get_kv_secret("database")
             clock.pass_time(5)
-        assert vault.logins == 2
+            if turn in (1, 12, 720):
+                logins.append(vault.logins)
+        assert logins[:2] == [2, 2]
+        assert logins[2] < 10
+
+    def test_t9_a_bad_spell_is_forgotten(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """A policy that granted nothing for a while: afterwards a dead token is noticed as before."""
+        vault.instead[KV_DATA] = vault.instead[LOOKUP] = raising(refuse(403, "permission denied"))
+        for _ in range(2):
+            with pytest.raises(PermissionDenied):
+                client.get_kv_secret("database")
+            clock.pass_time(5)
+        vault.instead = {}
+        client.get_kv_secret("database")
+        vault.dead.add(f"{TOKEN}{vault.logins}")
+        clock.pass_time(5)
+        vault.forget()
+        assert client.get_kv_secret("database").version == 1
+        assert vault.asked == [KV_METADATA, LOOKUP, LOGIN, KV_METADATA]
+
+    def test_t9_cause_is_named_where_it_was_checked(
+        self, client: VaultClient, vault: FakeVault, clock: FakeClock
+    ) -> None:
+        """That no policy grants it is known of a token that is good; of any other, what the server said."""
+        vault.instead[KV_DATA] = raising(refuse(403, "permission denied"))
+        with pytest.raises(PermissionDenied, match=r'^permission denied: no policy of this token grants "read" on'):
+            client.get_kv_secret("database")
+        vault.instead[LOOKUP] = raising(refuse(403, "permission denied"))
+        clock.pass_time(5)
+        with pytest.raises(PermissionDenied, match=r'^permission denied: "read" on "my-vault-app-kv/data/database"$'):
+            client.get_kv_secret("database")
 
     def test_t9_unanswered_lookup_decides_nothing(self, client: VaultClient, vault: FakeVault) -> None:
         """While Vault cannot say whether the token is good, it is kept."""
@@ -420,6 +544,34 @@ def test_x1_close_revokes_what_drains(client: VaultClient, vault: FakeVault, clo
         TOKEN + "2",
         TOKEN + "1",
     ]
+
+
+def test_x1_dead_token_keeps_nothing_alive(client: VaultClient, vault: FakeVault) -> None:
+    """The one before is revoked though the current one was, behind our back; the end says so."""
+    client.login()
+    client.login()
+    vault.dead.add(TOKEN + "2")
+    vault.forget()
+    client.close()
+    assert vault.asked == [REVOKE, REVOKE]
+    assert vault.tokens == [TOKEN + "2", TOKEN + "1"]
+
+
+def test_t10_child_without_a_session_has_no_token(vault: FakeVault, clock: FakeClock) -> None:
+    """Where no session can be made in the child, whoever asks is told; the parent's token is not used."""
+    sessions = iter([vault.session()])
+
+    def new_session() -> requests.Session:
+        for session in sessions:
+            return session
+        raise ConfigurationError(["HTTPS_PROXY: found (not shown), expected a proxy"])
+
+    client = VaultClient(VaultConfig.load(environ={"VAULT_SECRET_ID": SECRET_ID}), clock=clock, session=new_session)
+    client.login()
+    client.start_anew()
+    assert not client.logged_in
+    with pytest.raises(ConfigurationError):
+        client.get_kv_secret("database")
 
 
 def test_x1_close_revokes_and_forgets(client: VaultClient, vault: FakeVault) -> None:

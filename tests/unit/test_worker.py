@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shield import log_unexpected
-from worker import Worker
+from vaultkit.shield import log_unexpected
+from vaultkit.worker import Worker
 
 INTERVAL = 0.2
 
@@ -161,3 +161,21 @@ def test_p1_unexpected_error_is_logged_without_its_text(caplog: pytest.LogCaptur
             log_unexpected("test", error)
     assert "hunter2" not in caplog.text.replace('int("hunter2")', "")
     assert "ValueError" in caplog.text
+
+
+def test_worker_outlives_its_interval(stop: threading.Event) -> None:
+    """Where it fails to say how long to wait, the error is told and the next run comes all the same."""
+    action = Counter()
+    errors: list[Exception] = []
+
+    def interval() -> float:
+        if not errors:
+            raise KeyError("interval")
+        return 0.01
+
+    made = Worker("test", action, interval=interval, stop=stop, on_error=errors.append)
+    made.start()
+    action.wait_for(3)
+    stop.set()
+    assert made.join(5)
+    assert [type(error) for error in errors] == [KeyError]

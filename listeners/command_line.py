@@ -1,0 +1,85 @@
+"""What is said on the command line and on stderr: the options, the log, and problems of the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from config_loader import DEFAULT_PATH
+from listeners.json_log import JsonFormatter
+from listeners.streams import complain
+from vaultkit.errors import ConfigurationError
+from vaultkit.transport.answers import printable
+
+if TYPE_CHECKING:
+    from listeners.login_check import LoginCheck
+
+TEXT = "%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
+EPILOG = """\
+example: VAULT_SECRET_ID=475a6500-... python vault_app.py --once --show-secrets
+
+exit status:
+  0  ended by a signal, every secret read with --once, or nobody reads the output any more
+  1  Vault refused the login, a secret was not read with --once, or stdout cannot be written to
+  2  the configuration or an option is wrong
+After a 1 no supervisor should restart it at once: logins that go on being refused lock the role, for others too.
+"""
+
+
+def parse_arguments(arguments: Sequence[str] | None, version: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="vault_app.py",
+        description="Keeps a Vault token and the secrets of config.ini current, and shows how.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [config.ini beside me]")
+    parser.add_argument("--once", action="store_true", help="read every enabled secret once, print, revoke the token")
+    parser.add_argument("--show-secrets", action="store_true", help="show values instead of a mask")
+    parser.add_argument("--no-color", action="store_true", help="no colour, as with NO_COLOR=1")
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument(
+        "--log-level", type=str.lower, choices=levels, help="what to log to stderr [warning, with json info]"
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: an object a line, instead of all else"
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    options = parser.parse_args(arguments)
+    options.log_level = options.log_level or ("info" if options.log_format == "json" else "warning")
+    return options
+
+
+def configure_logging(level: str, form: str = "text") -> None:
+    """Log to stderr. What the console tells, events and retries, is logged at the level at which one asks for it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(TEXT))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level != "debug":
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if level == "warning" and form == "text":
+        logging.getLogger("vaultkit").setLevel(logging.ERROR)
+
+
+def logs_much(level: str) -> bool:
+    """Whether the log's lines would come between the console's."""
+    return level in ("debug", "info")
+
+
+def import_login_check() -> type[LoginCheck]:
+    """The listener of [database_dynamic] check_login. Raises: ConfigurationError, without a database driver."""
+    try:
+        from listeners.login_check import LoginCheck  # not at the top: nothing else needs psycopg
+    except ImportError as error:
+        problem = "[database_dynamic] check_login: found true, expected false: psycopg is not installed"
+        raise ConfigurationError([f"{problem}; pip install 'psycopg[binary]'"]) from error
+    return LoginCheck
+
+
+def report(error: ConfigurationError) -> None:
+    count = len(error.problems)
+    problems = "".join(f"\n  {printable(problem)}" for problem in error.problems)
+    complain(f"{count} problem{'s' if count > 1 else ''} in the configuration:{problems}")

@@ -1,0 +1,1 @@
+"""One request to Vault: where it goes, how long it may take, and what came of it."""
