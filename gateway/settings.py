@@ -26,7 +26,6 @@ from vaultkit.settings import (
     a_number,
     a_path,
     a_text,
-    an_address,
     one_of,
     or_nothing,
     read_sections,
@@ -73,11 +72,25 @@ def a_host(value: str) -> str:
 
 def a_trusted_address(value: str) -> str:
     """To the letter: whether an issuer ends with a slash is its own affair."""
-    an_address(value)
-    parts = urlsplit(value)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-        raise ValueError("https://, or http:// on this machine: whoever can change the keys can be anybody")
+    if not is_trusted(value):
+        raise ValueError("an address with https://, or with http:// on this machine, and without a user")
     return value
+
+
+def is_trusted(url: str) -> bool:
+    """Whether nobody on the way can change what it answers."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # a port that is none raises here
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    is_plain = url.isascii() and url.isprintable() and " " not in url and not (parts.username or parts.fragment)
+    return is_plain and bool(HOST.fullmatch(host)) and (parts.scheme == "https" or _is_local_http(parts.scheme, host))
+
+
+def _is_local_http(scheme: str, host: str) -> bool:
+    return scheme == "http" and _is_loopback(host)
 
 
 def _is_loopback(host: str) -> bool:
