@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, Protocol, TypedDict
 
 GREATEST_NUMBER = 2**53
 """Up to here each integer has a double of its own. Floats above it come back as integers that may differ."""
-LONGEST_NUMBER = 400
 MOST_ERRORS = 20
 LONGEST_IN_POINTER = 64
 
@@ -132,22 +131,16 @@ class _Check:
         if self._keys == self._limits.keys + 1:
             self._refuse("/data", f"more than {self._limits.keys} keys")
 
-    def _number(self, written: str, pointer: str) -> int | float | None:
-        if len(written) > LONGEST_NUMBER or abs(float(written)) > GREATEST_NUMBER:
+    def _number(self, written: str, pointer: str) -> int | float:
+        value: int | float = float(written)
+        if abs(value) <= GREATEST_NUMBER and written.lstrip("-").isdigit() and written != "-0":
+            value = int(written)
+        if abs(value) > GREATEST_NUMBER:  # of 2^53 + 1 the integer alone is
             self._refuse(pointer, "the store keeps no number beyond 2^53 as it is; send it as a string")
-            return None
-        if written.lstrip("-").isdigit() and written != "-0":
-            return self._integer(int(written), pointer)
-        value = float(written)
-        if value == 0 and written.startswith("-"):
+        elif value == 0 and written.startswith("-"):
             self._refuse(pointer, "the store keeps no negative zero")
-        elif Decimal(written) != Decimal(repr(value)):
+        elif not _keeps_digits(written, value):
             self._refuse(pointer, "the store would drop digits of the number; send it as a string")
-        return value
-
-    def _integer(self, value: int, pointer: str) -> int:
-        if abs(value) > GREATEST_NUMBER:  # 2^53 + 1 is 2^53 as a float
-            self._refuse(pointer, "the store keeps no number beyond 2^53 as it is; send it as a string")
         return value
 
     def _refuse(self, pointer: str, detail: str) -> None:
@@ -171,6 +164,14 @@ def _in_pointer(key: str) -> str:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _keeps_digits(written: str, value: float) -> bool:
+    """Whether the shortest text that means this double means the number that was written."""
+    try:
+        return Decimal(written) == Decimal(repr(value))
+    except InvalidOperation:  # an exponent that not even Decimal has
+        return False
 
 
 def _no_json(_: str) -> NoReturn:
