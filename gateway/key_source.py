@@ -25,6 +25,7 @@ MOST_KEYS = 32
 LONGEST_KID = 255
 FAMILIES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 """The key type (kty) of an algorithm, by how its name begins."""
+CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 Jwk = Mapping[str, Any]
 
@@ -106,11 +107,16 @@ def key_of(key: Jwk, algorithms: Collection[str]) -> jwt.PyJWK | None:
     if key.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         return None
     for algorithm in [key["alg"]] if "alg" in key else algorithms:
-        if algorithm in algorithms and FAMILIES[algorithm[:2]] == key.get("kty"):
+        if algorithm in algorithms and _fits(key, algorithm):
             made = _made(key, algorithm)
             if made is not None:
                 return made
     return None
+
+
+def _fits(key: Jwk, algorithm: str) -> bool:
+    """PyJWT would take any curve for ES256."""
+    return FAMILIES[algorithm[:2]] == key.get("kty") and CURVES.get(algorithm) in (None, key.get("crv"))
 
 
 def _made(key: Jwk, algorithm: str) -> jwt.PyJWK | None:

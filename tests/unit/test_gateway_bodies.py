@@ -68,8 +68,9 @@ def test_values_that_would_change_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"{", b"secret", b"\xff", b'{"data": {"v": "\xff"}}', b'{"data": {"v": NaN}}', 
-        b'{"data": {"v": -Infinity}}',         b'\xef\xbb\xbf{"data": {}}', '{"data": {}}'.encode("utf-16"), b'{"data": {}} x', b"{'data': {}}",
+        b"", b"{", b"secret", b"\xff", b'{"data": {"v": "\xff"}}', b'{"data": {"v": NaN}}',
+        b'{"data": {"v": -Infinity}}',
+        b'\xef\xbb\xbf{"data": {}}', '{"data": {}}'.encode("utf-16"), b'{"data": {}} x', b"{'data': {}}",
         b'{"data": {"v": 01}}', b'{"data": {"v": "a\nb"}}',
     ],
 )  # fmt: skip

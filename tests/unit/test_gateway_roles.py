@@ -132,7 +132,7 @@ def test_deny_wins() -> None:
 @given(RULES, RULES, RULES, st.sampled_from(VERBS), PATHS)
 def test_another_role_takes_no_right(allow: Any, deny: Any, more: Any, verb: str, path: str) -> None:
     """If it only allows; one that denies gives none."""
-    common = {"claim": ("groups",), "has": "x"}
+    common: Any = {"claim": ("groups",), "has": "x"}
     roles = Roles(
         {
             "has": Role(allow=allow, deny=deny, **common),
