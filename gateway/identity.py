@@ -108,7 +108,10 @@ class Verifier:
             return await self._verify(bearer_token(authorization))
         except IdentityError as error:
             bare = error.with_traceback(None)
-        raise bare
+        try:
+            raise bare
+        finally:
+            del bare  # or error and frame would keep each other, and the token, until the next garbage collection
 
     async def _verify(self, token: bytes) -> Caller:
         kid, algorithm = named_key(token, self._settings.algorithms)
