@@ -29,7 +29,7 @@ from vault_client import VaultClient
 from vaultkit.fork import start_anew_in_children
 from vaultkit.secret import Secret
 
-from .async_vault import in_thread
+from .async_vault import in_thread, to_its_end
 from .rotation import Rotation
 
 CYCLE_TIMEOUT_SECONDS = 0.1
@@ -103,7 +103,13 @@ class AsyncVaultPool(AsyncConnectionPool[VaultAsyncConnection]):
 
     async def putconn(self, conn: VaultAsyncConnection) -> None:
         """Give a connection back, also if the task is cancelled at that very moment: the pool would forget it."""
-        await asyncio.shield(super().putconn(conn))
+        await to_its_end(super().putconn(conn))
+
+    async def reconnect_failed(self) -> None:
+        """As that of VaultPool: whoever waits already is not left to wait in vain."""
+        await super().reconnect_failed()
+        if self.get_stats()["requests_waiting"] and not self.closed:
+            await self.check()
 
     # ── Following the credentials ────────────────────────────────────────────────────────────────────────────────────
 

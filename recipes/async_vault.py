@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -73,7 +73,7 @@ class AsyncVault:
             async with self._turns:
                 return await in_thread(ask)
 
-        return await asyncio.shield(in_turn())
+        return await to_its_end(in_turn())
 
     async def __aenter__(self) -> AsyncVault:
         return self
@@ -82,6 +82,14 @@ class AsyncVault:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await in_thread(self.client.close)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What this coroutine returns. Whoever is cancelled meanwhile leaves, and it goes on."""
+    task = asyncio.ensure_future(work)
+    # Looked at in any case: of an error that nobody waits for any more, asyncio would log the traceback.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
 
 
 async def in_thread(call: Callable[[], T]) -> T:

@@ -191,7 +191,9 @@ class Rotation:
         try:
             return secret, open_with(secret)
         except psycopg.OperationalError:
-            if secret.revision > refused.revision:  # so it is not the credentials that are refused
+            # Others were refused as well, so it is not for them. (A static password may have rotated again, and to ask
+            # for it costs nothing.)
+            if secret.lease_id is not None and secret.revision > refused.revision:
                 self._in_vain_until = time.monotonic() + IN_VAIN_SECONDS
             raise
 

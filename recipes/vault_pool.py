@@ -102,6 +102,12 @@ class VaultPool(ConnectionPool[VaultConnection]):
         self._open_in_child()
         super().check()
 
+    def reconnect_failed(self) -> None:
+        """Told that the pool gives up until somebody asks. Whoever waits has asked: for them it tries on."""
+        super().reconnect_failed()
+        if self.get_stats()["requests_waiting"] and not self.closed:
+            super().check()
+
     # ── In the child of a fork ───────────────────────────────────────────────────────────────────────────────────────
 
     def _empty(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import threading
@@ -130,6 +131,23 @@ def test_c1_cancelled_readers_hold_their_places(hanging: VaultClient) -> None:
     eventually(lambda: not requests_under_way(but=of_others))
 
 
+def test_error_that_nobody_waits_for_is_no_noise(hanging: VaultClient) -> None:
+    """Who asked has left, and the request fails later, as at the end of a program: asyncio would log its traceback."""
+    complaints: list[Any] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        async with AsyncVault(hanging) as vault:
+            reader = asyncio.ensure_future(vault.get_kv_secret("database"))
+            await asyncio.sleep(BEAT_SECONDS)  # to let it ask
+            reader.cancel()
+            await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        gc.collect()
+
+    asyncio.run(run())
+    assert complaints == []
+
+
 def test_fresh_secret_takes_no_thread(make_client: Callable[..., VaultClient], monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes at once, of whichever engine."""
     client = make_client()
@@ -212,6 +230,28 @@ def test_awaited_pool_survives_rotation_by_hand(
 
     assert asyncio.run(ask()) == STATIC_USER
     assert static().revision > old.revision
+
+
+def test_awaited_query_outlasts_an_outage(client: VaultClient, static: Callable[[], Secret], where: str) -> None:
+    """As that of test_recipes.py: the pool has given up when the database can be reached again."""
+    asked, is_away = 0, True
+
+    def get() -> Secret:
+        nonlocal asked
+        asked += 1
+        if is_away:
+            raise VaultTimeout("gone")
+        return static()
+
+    async def run() -> str:
+        nonlocal is_away
+        async with AsyncVaultPool(client, get, where, min_size=1, timeout=60, reconnect_timeout=0.1) as pool:
+            waiting = asyncio.ensure_future(answer(pool, "SELECT current_user"))
+            await eventually_async(lambda: asked >= 5)  # more often than it tries by itself
+            is_away = False
+            return str(await waiting)
+
+    assert asyncio.run(run()) == STATIC_USER
 
 
 def test_awaited_pool_lets_go_of_idle_connections(

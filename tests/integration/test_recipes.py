@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,6 +224,25 @@ def test_lease_revoked_by_hand(
         assert ask("SELECT current_user") != old.data["username"]
 
 
+def test_waiting_query_outlasts_an_outage(client: VaultClient, backend: Backend) -> None:
+    """The pool has given up when the database can be reached again: who waits is served, not left to time out."""
+    asked, is_away = threading.Semaphore(0), True
+
+    def get() -> Secret:
+        asked.release()
+        if is_away:
+            raise VaultUnreachable("gone")
+        return client.get_database_static_secret(STATIC)
+
+    where = " ".join(f"{key}={value}" for key, value in backend.database.items())
+    with ThreadPoolExecutor() as executor, VaultPool(client, get, where, min_size=1, reconnect_timeout=0.1) as pool:
+        waiting = executor.submit(pool.getconn, 60)
+        for _ in range(5):  # more often than it tries by itself
+            assert asked.acquire(timeout=30)
+        is_away = False
+        pool.putconn(waiting.result())
+
+
 def test_old_connections_go_one_by_one(open_pool: OpenPool, client: VaultClient, root: hvac.Client) -> None:
     """After a rotation each is replaced once; the pool is back to its size, all under the new password."""
     checkout = open_pool(partial(client.get_database_static_secret, STATIC))
@@ -359,7 +380,7 @@ class Credentials:
         return self.secret
 
     def change(self) -> None:
-        self.secret = Secret("database_static", "role", {}, revision=self.secret.revision + 1)
+        self.secret = replace(self.secret, revision=self.secret.revision + 1)
 
     def lease(self, clock: FakeClock, seconds: float) -> None:
         """From now on it is a lease, with so much left."""
@@ -451,10 +472,19 @@ def test_lost_server_is_not_a_refusal(credentials: Credentials, rotation: Rotati
 
 def test_asking_in_vain_is_rare(credentials: Credentials, rotation: Rotation) -> None:
     """In a language that we do not know, a full database looks like a refusal: that costs one lease a minute."""
+    credentials.lease(FakeClock(), 60)
     for _ in range(3):
         with pytest.raises(psycopg.OperationalError):
             rotation.connect(refusing("FATAL:  tut mir leid, schon zu viele Verbindungen"))
     assert credentials.refusals == 1
+
+
+def test_password_that_rotates_on_is_asked_for_each_time(credentials: Credentials, rotation: Rotation) -> None:
+    """On a slow machine it rotates twice while one connection is opened; that is no reason to believe the old one."""
+    for _ in range(3):
+        with pytest.raises(psycopg.OperationalError):
+            rotation.connect(refusing("FATAL:  password authentication failed"))
+    assert credentials.refusals == 3
 
 
 def test_sqlstate_is_believed() -> None:
