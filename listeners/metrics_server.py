@@ -150,6 +150,7 @@ class _Server(ThreadingTCPServer):
 
     allow_reuse_address = sys.platform != "win32"  # there it would let two programs listen at once
     daemon_threads = True  # which nobody waits for
+    request_queue_size = 4 * MOST_CONNECTIONS  # beyond which the kernel lets clients wait for seconds
 
     def __init__(self, address: tuple[str, int], pages: Pages) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
