@@ -219,7 +219,9 @@ def test_ready_with_a_token_and_every_engine_read() -> None:
 
 
 TEXTS = st.text(max_size=20)
-ERRORS = st.builds(lambda name, text: type(name, (VaultError,), {})(text), st.from_regex(r"[A-Z][a-z]{0,9}", fullmatch=True), TEXTS)
+ERRORS = st.builds(
+    lambda name, text: type(name, (VaultError,), {})(text), st.from_regex(r"[A-Z][a-z]{0,9}", fullmatch=True), TEXTS
+)
 SECRETS = st.builds(Secret, TEXTS, TEXTS, st.just({"value": CANARY}))
 STRANGE: list[Callable[..., st.SearchStrategy[Event]]] = [
     lambda: st.builds(TurnFailed, TEXTS, ERRORS),
