@@ -25,7 +25,7 @@ from vaultkit.auth import METHODS, AppRoleSettings, LoginMethod
 from vaultkit.engines import DatabaseDynamicSettings, DatabaseStaticSettings, KvPathEngine, KvSettings
 from vaultkit.engines.pki import PkiSettings
 from vaultkit.errors import ConfigurationError
-from vaultkit.settings import a_boolean, a_name, one_of, read_sections, setting
+from vaultkit.settings import a_boolean, a_name, a_number, one_of, read_sections, setting
 from vaultkit.token import TokenSettings
 from vaultkit.transport.connection import ConnectionSettings, HttpSettings, connection_problems
 
@@ -54,6 +54,14 @@ class ConsoleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsSettings:
+    """[metrics]: where Prometheus finds figures, and Kubernetes whether all is well."""
+
+    port: int = setting(a_number(0, 65_535, int), 0)
+    host: str = setting(a_name, "127.0.0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class VaultConfig:
     """Every setting, typed and checked, a section each. In code, only `vault` must be given: all else has defaults."""
 
@@ -65,6 +73,7 @@ class VaultConfig:
     pki: PkiSettings = field(default_factory=PkiSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     auth: Any = None
     """The section of the login method, such as [kubernetes_auth]; of AppRole's, which is [vault], it is not asked."""
 

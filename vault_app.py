@@ -17,13 +17,21 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from config_loader import VaultConfig
-from listeners.command_line import configure_logging, import_login_check, logs_much, parse_arguments, report
+from listeners.command_line import (
+    configure_logging,
+    import_login_check,
+    logs_much,
+    parse_arguments,
+    report,
+    start_metrics,
+)
 from listeners.console import Console
 from listeners.service_manager import ServiceManager
 from listeners.signals import SignalHandler
@@ -272,6 +280,7 @@ def run(options: Namespace) -> int:
     try:
         config = VaultConfig.load(options.config)
         login_check = import_login_check() if config.database_dynamic.check_login else None
+        metrics = start_metrics(config, __version__) if config.metrics.port and not options.once else None
     except ConfigurationError as error:
         report(error)
         return MISCONFIGURED
@@ -281,7 +290,11 @@ def run(options: Namespace) -> int:
     listeners: list[Listener] = [console, ServiceManager()]
     if login_check is not None:
         listeners.append(login_check(Announcer([console]), wait=options.once))
-    return console.end(run_until_told(config, options, console, listeners))
+    if metrics is None:
+        return console.end(run_until_told(config, options, console, listeners))
+    listener, server = metrics
+    with closing(server):
+        return console.end(run_until_told(config, options, console, [*listeners, listener]))
 
 
 def console_for(config: VaultConfig, options: Namespace) -> Console:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from config_loader import DEFAULT_PATH
+from config_loader import DEFAULT_PATH, VaultConfig
 from listeners.json_log import JsonFormatter
 from listeners.streams import complain
 from vaultkit.errors import ConfigurationError
@@ -16,6 +16,8 @@ from vaultkit.transport.answers import printable
 
 if TYPE_CHECKING:
     from listeners.login_check import LoginCheck
+    from listeners.metrics import MetricsListener
+    from listeners.metrics_server import MetricsServer
 
 TEXT = "%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
 EPILOG = """\
@@ -77,6 +79,16 @@ def import_login_check() -> type[LoginCheck]:
         problem = "[database_dynamic] check_login: found true, expected false: psycopg is not installed"
         raise ConfigurationError([f"{problem}; pip install 'psycopg[binary]'"]) from error
     return LoginCheck
+
+
+def start_metrics(config: VaultConfig, version: str) -> tuple[MetricsListener, MetricsServer]:
+    """What [metrics] port asks for. Raises: ConfigurationError, without prometheus-client or where it cannot listen."""
+    try:
+        from listeners.metrics import serve  # not at the top: all else goes without it
+    except ImportError as error:
+        problem = "[metrics] port: prometheus-client is missing; pip install 'prometheus-client>=0.22,<1'"
+        raise ConfigurationError([problem]) from error
+    return serve(config, version)
 
 
 def report(error: ConfigurationError) -> None:

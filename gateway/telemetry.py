@@ -1,0 +1,125 @@
+"""The gateway's figures for Prometheus. Every label is one of a closed set; whatever is not in it is `other`.
+
+So no path, no method that a scanner makes up, and no tenant of a forged claim makes a series: what strangers send
+cannot fill our memory. The figures that are reckoned (tokens, cache) are asked for at the scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+import vaultkit.errors
+from vaultkit.errors import VaultError
+
+OTHER, UNMATCHED = "other", "unmatched"
+MOST_TENANTS = 100
+"""So many tenants have figures of their own, the first of the settings; the others share those of `other`."""
+METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+STATUSES = frozenset(str(status.value) for status in HTTPStatus)
+CACHE_OUTCOMES = frozenset({"hit", "miss", "revalidated", "stale", "bypass"})
+AUTH_OUTCOMES = frozenset(
+    {"ok", "missing", "malformed", "algorithm", "key", "signature", "expired", "not yet valid", "issuer", "audience",
+     "claims", "tenant", "groups", "unavailable"}
+)  # fmt: skip
+DECISIONS = frozenset({"allow", "deny"})
+LAYERS = frozenset({"rbac", "vault"})
+OPERATIONS = frozenset({"read", "list", "write", "delete", "versions", "rollback", "metadata", "renew", "login"})
+KINDS = frozenset(
+    name for name, thing in vars(vaultkit.errors).items() if isinstance(thing, type) and issubclass(thing, VaultError)
+)
+REFRESHES = frozenset({"ok", "failed"})
+REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: a hit takes a fraction of the first, a hung Vault [http] timeout."""
+
+
+def one_of(known: Collection[str], label: str, instead: str = OTHER) -> str:
+    return label if label in known else instead
+
+
+class GatewayMetrics:
+    """The gateway's figures in a registry.
+
+    `routes` are the templates of the routes (`/vault/secrets/{path}`), `tenants` those of the settings. All methods may
+    be called from any thread, and wait for nothing.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        version: str,
+        routes: Collection[str],
+        tenants: Collection[str],
+        auth_outcomes: Collection[str] = AUTH_OUTCOMES,
+    ) -> None:
+        self._routes = frozenset(routes)
+        self._tenants = frozenset(list(tenants)[:MOST_TENANTS])
+        self._auth_outcomes = frozenset(auth_outcomes)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=REQUEST_BUCKETS)
+        Info("vault_gateway", "What runs.", registry=registry).info({"version": version})
+        self._requests = counter("vault_gateway_requests", "Answers.", ["route", "method", "status"])
+        self._request_seconds = seconds("vault_gateway_request_seconds", "From request to answer.", ["route"])
+        self._cache = counter("vault_gateway_cache", "Reads, by what the cache did.", ["outcome"])
+        self._auth = counter("vault_gateway_auth", "JWTs, by what was found.", ["outcome"])
+        self._authz = counter("vault_gateway_authz", "Decisions of roles and of policies.", ["decision", "layer"])
+        self._upstream_seconds = seconds("vault_gateway_upstream_seconds", "Requests to Vault.", ["operation"])
+        self._upstream_errors = counter("vault_gateway_upstream_errors", "Requests to Vault that failed.", ["kind"])
+        self._jwks = counter("vault_gateway_jwks_refresh", "Fetches of the provider's keys.", ["outcome"])
+        self._audit_failures = counter("vault_gateway_audit_failures", "Lines of the audit trail not written.")
+        self._expiry = gauge("vault_gateway_token_expiry_seconds", "What is left of a tenant's token.", ["tenant"])
+        self._entries = gauge("vault_gateway_cache_entries", "Secrets in the cache.")
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Else the first of a kind would be no increase, and no alert would see it."""
+        for figure, labels in (
+            (self._cache, CACHE_OUTCOMES),
+            (self._auth, self._auth_outcomes),
+            (self._jwks, REFRESHES),
+        ):
+            for label in labels:
+                figure.labels(label)
+        for decision in DECISIONS:
+            for layer in LAYERS:
+                self._authz.labels(decision, layer)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """An answer was given. `route` is a template; "" is what matched none."""
+        route = one_of(self._routes, route, UNMATCHED)
+        self._requests.labels(route, one_of(METHODS, method), one_of(STATUSES, str(status))).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def cache(self, outcome: str) -> None:
+        self._cache.labels(one_of(CACHE_OUTCOMES, outcome)).inc()
+
+    def auth(self, outcome: str) -> None:
+        self._auth.labels(one_of(self._auth_outcomes, outcome)).inc()
+
+    def authz(self, decision: str, layer: str) -> None:
+        self._authz.labels(one_of(DECISIONS, decision), one_of(LAYERS, layer)).inc()
+
+    def upstream(self, operation: str, seconds: float) -> None:
+        """A request to Vault is over, however it ended."""
+        self._upstream_seconds.labels(one_of(OPERATIONS, operation)).observe(seconds)
+
+    def upstream_error(self, error: Exception) -> None:
+        """By the class of the error alone: its text names paths."""
+        self._upstream_errors.labels(one_of(KINDS, type(error).__name__)).inc()
+
+    def jwks_refresh(self, outcome: str) -> None:
+        self._jwks.labels(one_of(REFRESHES, outcome)).inc()
+
+    def audit_failure(self) -> None:
+        self._audit_failures.inc()
+
+    def watch_token(self, tenant: str, seconds_left: Callable[[], float]) -> None:
+        """Ask for what is left of a tenant's token at each scrape; where several share a series, the last one's."""
+        self._expiry.labels(one_of(self._tenants, tenant)).set_function(seconds_left)
+
+    def watch_cache(self, entries: Callable[[], float]) -> None:
+        self._entries.set_function(entries)
