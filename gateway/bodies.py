@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, Protocol, TypedDict
 
 GREATEST_NUMBER = 2**53
-"""Up to here each integer has a double of its own. Floats above it come back as integers that may differ."""
+"""Up to here each integer has a double of its own. Of what is above, some would survive, and who could say which."""
 MOST_ERRORS = 20
 LONGEST_IN_POINTER = 64
 

@@ -100,7 +100,7 @@ def test_openbao_vouches_for_callers(backend: Backend, token_of_alice: TokenOf) 
 
 
 def test_rotated_key_is_there_beforehand(backend: Backend, root: hvac.Client, token_of_alice: TokenOf) -> None:
-    """OpenBao publishes the next key ahead: what it signs is accepted without a fetch; what the last one signed, too."""
+    """OpenBao publishes the next key ahead: what it signs is accepted without a fetch; the last one is good still."""
 
     async def use(verifier: Verifier, keys: KeySet) -> None:
         before = token_of_alice()
