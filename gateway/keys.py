@@ -14,40 +14,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from functools import partial
-from typing import TypeVar
 
 import jwt
 
 from vaultkit.lifetime import LONG_AGO, Clock, Moment
-from vaultkit.shield import log_unexpected, shielded
+from vaultkit.shield import log_unexpected
 
 from .key_source import Jwk, KeysNotFetched, KeySource, key_of
 from .settings import IdentitySettings
+from .threads import in_thread
 
 PATIENCE_SECONDS = 1.0
 """So long a caller whose key is not known waits for a fetch."""
 START_SECONDS = 5.0
 """So long the start waits for the first one."""
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class KeySet:
     """The keys of one provider; it belongs to one event loop."""
 
-    def __init__(self, settings: IdentitySettings, *, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        settings: IdentitySettings,
+        *,
+        clock: Clock = time,
+        fetched: Callable[[str], object] = lambda outcome: None,
+    ) -> None:
+        """`fetched` hears how each fetch ended: "ok" or "failed"."""
         self.generation = 0
         """Counts the changes of the set."""
         self.fetches = 0
         self.failures = 0
         self._settings = settings
         self._source = KeySource(settings)
+        self._tell = fetched
         self._clock = clock
         self._jwks: Mapping[str, Jwk] = {}
         self._keys: Mapping[str, jwt.PyJWK] = {}
@@ -106,15 +110,20 @@ class KeySet:
     async def _fetch_now(self) -> None:
         self.fetches += 1
         try:
-            self._take(await _in_thread(self._source.fetch))
+            self._take(await in_thread(self._source.fetch))
+            self._tell("ok")
         except KeysNotFetched as error:
-            self.failures += 1
+            self._failed()
             log.warning("the keys of %s could not be fetched: %s", self._settings.issuer, error)
         except Exception as error:  # noqa: BLE001  # or the keys would grow old without a word
-            self.failures += 1
+            self._failed()
             log_unexpected("the keys of the identity provider", error)
         finally:
             self._fetching = None
+
+    def _failed(self) -> None:
+        self.failures += 1
+        self._tell("failed")
 
     def _take(self, jwks: Mapping[str, Jwk]) -> None:
         self._fetched = self._tried
@@ -127,12 +136,3 @@ class KeySet:
         log.info("%s has %d keys, of which %d are new", self._settings.issuer, len(made), len(made) - len(unchanged))
         if not made:
             log.warning("%s has no key that can be used here, so no token is accepted", self._settings.issuer)
-
-
-async def _in_thread(call: Callable[[], T]) -> T:
-    """What this call returns, made in a thread of its own: a daemon, for whose end nobody waits."""
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()  # from now on it cannot be cancelled, and the thread may set it
-    run = partial(shielded, lambda: outcome.set_result(call()), outcome.set_exception)
-    threading.Thread(target=run, name="gateway-keys", daemon=True).start()
-    return await asyncio.wrap_future(outcome)

@@ -113,9 +113,15 @@ class Secrets:
         return await self._change(place, lambda api: store.write(api, place, data, cas), ask)
 
     @bare
-    async def delete(self, place: Place, *, ask: Ask | None = None) -> None:
-        """Delete the current version; older ones stay, and can be rolled back to. Of what is not there: nothing."""
-        await self._change(place, lambda api: store.delete(api, place), ask)
+    async def delete(self, place: Place, *, match: str | None = None, ask: Ask | None = None) -> None:
+        """Delete the current version; older ones stay, and can be rolled back to. Of what is not there: nothing.
+
+        With `match`, only if that is its ETag. Raises: VersionConflict.
+        """
+        if match is not None:
+            await self._change(place, lambda api: store.delete_matching(api, place, match, self._clock), ask)
+        else:
+            await self._change(place, lambda api: store.delete(api, place), ask)
 
     @bare
     async def roll_back(

@@ -37,6 +37,10 @@ class Place(NamedTuple):
             raise SecretNotFound(f'"{printable(text)}" is no prefix of KV v2 secrets: expected MOUNT/data/PREFIX')
         return cls(namespace, mount, path.rstrip("/"))
 
+    def below(self, path: str) -> Place:
+        """A place whose path begins with this one's."""
+        return self._replace(path="/".join(part for part in (self.path, path) if part))
+
     def url(self, kind: str) -> str:
         """The path of a request for its `data` or `metadata`. Raises: SecretNotFound, for what would lead elsewhere.
 

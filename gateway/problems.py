@@ -33,8 +33,11 @@ from vaultkit.errors import (
 )
 
 from .bodies import BodyRefused
+from .callers import CallerRefused
 from .identity import GroupsOverage, KeysUnavailable, NoToken, TenantUnknown, TokenRefused
 from .paths import PathRefused
+from .store import PreconditionNeeded, VersionConflict
+from .threads import Busy
 
 TYPE = "urn:vault-gateway:problem:"
 CHALLENGE = 'Bearer realm="vault"'
@@ -69,6 +72,7 @@ KINDS: dict[str, Kind] = {
     "media-type-unsupported": Kind(415, "The body must be application/json"),
     "headers-too-large": Kind(431, "The headers are too long"),
     "body-malformed": Kind(400, "The body cannot be read"),
+    "body-too-slow": Kind(408, "The body did not come in time"),
     "body-too-large": Kind(413, "The body is too long"),
     "body-refused": Kind(422, "The body is not what may be written"),
     # What was found
@@ -83,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "too-many-requests": Kind(429, "Too many requests", 1),
     "gateway-busy": Kind(503, "The gateway has as much to do as it can take", 1),
     "gateway-ending": Kind(503, "The gateway is being shut down", 1),
+    "audit-unavailable": Kind(503, "The audit trail cannot be written", 5),
     "vault-sealed": Kind(503, "Vault is sealed", 30),
     "vault-standby": Kind(503, "Vault has no active node that answers", 2),
     "vault-overloaded": Kind(503, "Vault asks for fewer requests", 2),
@@ -115,6 +120,9 @@ KIND_OF: dict[type[Exception], str] = {
     UnexpectedResponse: "vault-nonsense",
     ResponseTooLarge: "vault-answer-too-long",
     NoAnswer: "vault-unreachable",
+    VersionConflict: "precondition-failed",
+    PreconditionNeeded: "precondition-required",
+    Busy: "gateway-busy",
     Refused: "vault-refused",
     ClientClosed: "gateway-ending",
 }
@@ -160,13 +168,20 @@ def problem_of(error: Exception) -> Problem:
         return Problem(KIND_OF_BODY[error.status], errors=error.errors)
     kind = next((KIND_OF[each] for each in type(error).__mro__ if each in KIND_OF), "internal")
     if isinstance(error, TokenRefused):
-        challenge = f'{CHALLENGE}, error="invalid_token", error_description="{error.description}"'
-        return Problem(kind, error.description, headers={"WWW-Authenticate": challenge})
+        return token_refused(error.description)
+    if isinstance(error, CallerRefused):
+        return token_refused("refused by Vault") if error.jwt_is_bad else Problem("forbidden-by-vault")
     if isinstance(error, PathRefused):
         return Problem(kind, str(error))
     asked_for = math.ceil(min(getattr(error, "retry_after", 0.0), LONGEST_RETRY_AFTER_SECONDS))
     later = KINDS[kind].retry_after and asked_for > KINDS[kind].retry_after
     return Problem(kind, headers={"Retry-After": str(asked_for)} if later else None)
+
+
+def token_refused(description: str) -> Problem:
+    """RFC 6750: what is wrong with the token, in ASCII and in words of our own."""
+    challenge = f'{CHALLENGE}, error="invalid_token", error_description="{description}"'
+    return Problem("token-refused", description, headers={"WWW-Authenticate": challenge})
 
 
 def _challenge(kind: str) -> dict[str, str]:

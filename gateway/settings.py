@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from vaultkit.errors import ConfigurationError
@@ -34,6 +34,9 @@ from vaultkit.settings import (
 )
 from vaultkit.transport.connection import a_namespace
 from vaultkit.transport.tls_files import a_certificate_file
+
+from .cache import CacheSettings
+from .places import Place
 
 DEFAULT_PATH = Path(__file__).with_name("gateway.ini")
 TENANT = re.compile(r"[a-z0-9-]{1,40}")
@@ -103,14 +106,6 @@ def _is_loopback(host: str) -> bool:
 # ── The sections ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Place(NamedTuple):
-    """Where a tenant's secrets are."""
-
-    namespace: str
-    mount: str
-    prefix: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """[gateway]: where it listens, whose secrets it serves, and as whom it asks Vault."""
@@ -118,6 +113,9 @@ class ServerSettings:
     host: str = setting(a_host, "127.0.0.1")
     port: int = setting(a_number(0, 65535, int), 8280)
     act_as: str = setting(one_of("service", "caller"), "service")
+    caller_login: str = setting(one_of("inline", "batch"), "inline")
+    caller_mount: str = setting(a_path, "gateway-jwt")
+    caller_role: str = setting(a_name, "gateway")
     tenants: tuple[str, ...] = setting(several(a_tenant))
     namespace: str = setting(a_template(a_namespace, "tenant"), "")
     mount: str = setting(a_template(a_path, "tenant"), "tenants")
@@ -126,10 +124,11 @@ class ServerSettings:
     secret_id_file: str = setting(a_template(a_text, "entity", "tenant"), "")
     unconditional_writes: bool = setting(a_boolean, True)
     roles: str = setting(a_text, "roles.ini")
-    shutdown_timeout: float = setting(a_number(0, 3600), 3.0)
+    audit_file: str = setting(a_text, "")
+    shutdown_timeout: int = setting(a_number(0, 3600, int), 2)
 
     def place_of(self, tenant: str) -> Place:
-        """Where the secrets of this tenant are. A tenant's name is no path, so no place is within another's."""
+        """Below which the secrets of this tenant are. A tenant's name is no path, so none is within another's."""
         return Place(*(_filled(template, tenant=tenant) for template in (self.namespace, self.mount, self.prefix)))
 
     def role_id_of(self, tenant: str, entity: str) -> str:
@@ -175,6 +174,7 @@ class LimitsSettings:
     connections: int = setting(a_number(1, 65_536, int), 512)
     batch: int = setting(a_number(1, 1000, int), 50)
     header_size: int = setting(a_number(1024, 65_536, int), 16_384)
+    body_seconds: float = setting(a_number(0.1, 3600), 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +191,7 @@ class GatewaySettings:
 
     gateway: ServerSettings
     identity: IdentitySettings
+    cache: CacheSettings = field(default_factory=CacheSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
 

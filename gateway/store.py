@@ -29,6 +29,7 @@ from vaultkit.lifetime import Clock
 from vaultkit.transport.answers import expect
 from vaultkit.transport.limits import answers_up_to
 
+from .asking import watched
 from .places import Place
 
 LARGEST_ANSWER_BYTES = 2_097_152
@@ -36,6 +37,19 @@ LARGEST_ANSWER_BYTES = 2_097_152
 MISMATCH = "check-and-set parameter did not match"
 REQUIRED = "check-and-set parameter required"
 """Vault's words, both with status 400."""
+OPERATIONS = {
+    ("get", "data"): "read",
+    ("get", "metadata"): "metadata",
+    ("list", "metadata"): "list",
+    ("post", "data"): "write",
+    ("delete", "data"): "delete",
+    ("post", "delete"): "delete",
+}
+"""What each request is for, as metrics call it."""
+
+
+ANY = "*"
+"""The ETag of whatever there is."""
 
 
 class VersionConflict(RequestRejected):
@@ -191,13 +205,20 @@ def write(api: hvac.Client, place: Place, data: Mapping[str, Any], cas: int | No
 
 def write_matching(api: hvac.Client, place: Place, data: Mapping[str, Any], match: str, clock: Clock) -> Written:
     """A new version in place of the one with this ETag. Raises: VersionConflict, if that is not the current one."""
+    return write(api, place, data, _number_of(api, place, match, clock))
+
+
+def _number_of(api: hvac.Client, place: Place, match: str, clock: Clock) -> int:
+    """The number of the current version, if that has this ETag; "*" is any. Raises: VersionConflict."""
     try:
         current = facts(api, place, clock).current
     except SecretNotFound:
         current = None
-    if current is None or match != etag_of(current.number or 0, current.created_time or ""):
+    if current is None or current.number is None:
+        raise VersionConflict(f"there is no secret at {place}")
+    if match not in (ANY, etag_of(current.number, current.created_time or "")):
         raise VersionConflict(f"the current version of {place} is another")
-    return write(api, place, data, current.number)
+    return current.number
 
 
 def create(api: hvac.Client, place: Place, data: Mapping[str, Any], clock: Clock) -> Written:
@@ -216,8 +237,14 @@ def create(api: hvac.Client, place: Place, data: Mapping[str, Any], clock: Clock
 
 
 def delete(api: hvac.Client, place: Place) -> None:
-    """Delete the current version, so that it can be brought back by a rollback; one that is not there is no error."""
+    """Delete the current version, and no other; one that is not there is no error."""
     _request(api, "delete", place, "data")
+
+
+def delete_matching(api: hvac.Client, place: Place, match: str, clock: Clock) -> None:
+    """Delete the version with this ETag, and none that was written since. Raises: VersionConflict."""
+    number = _number_of(api, place, match, clock)
+    _request(api, "post", place, "delete", json={"versions": [number]})
 
 
 # ── One request ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,8 +253,9 @@ def delete(api: hvac.Client, place: Place) -> None:
 def _request(api: hvac.Client, method: str, place: Place, kind: str, **options: Any) -> dict[str, Any]:
     adapter = copy.copy(api.adapter)
     adapter.namespace = place.namespace or None  # of the place, and never of whoever asks: it is part of the key
-    with _own_errors(place), answers_up_to(LARGEST_ANSWER_BYTES, "LARGEST_ANSWER_BYTES in gateway/store.py"):
-        answer: dict[str, Any] = adapter.request(method, place.url(kind), **options)
+    bound = answers_up_to(LARGEST_ANSWER_BYTES, "LARGEST_ANSWER_BYTES in gateway/store.py")
+    with _own_errors(place), bound, watched(OPERATIONS[method, kind]) as headers:
+        answer: dict[str, Any] = adapter.request(method, place.url(kind), headers=dict(headers), **options)
     return answer
 
 

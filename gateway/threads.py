@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -82,5 +83,6 @@ async def in_thread(call: Callable[[], T]) -> T:
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()  # from now on it cannot be cancelled, and the thread may set it
     run = partial(shielded, lambda: outcome.set_result(call()), outcome.set_exception)
-    threading.Thread(target=run, name="vault-request", daemon=True).start()
+    # With a copy of the context: whoever asks is known in the thread, too.
+    threading.Thread(target=copy_context().run, args=(run,), name="vault-request", daemon=True).start()
     return await asyncio.wrap_future(outcome)

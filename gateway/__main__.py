@@ -1,0 +1,44 @@
+"""python -m gateway: serve the API and, on a second listener, metrics and health, until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports from showing a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import argparse
+import sys
+
+from gateway.api.server import run
+from gateway.settings import DEFAULT_PATH, GatewaySettings
+from gateway.tenants import vault_config
+from listeners.command_line import configure_logging
+from vaultkit.errors import ConfigurationError
+
+EPILOG = """\
+exit status: 0 ended by a signal, 1 the port is taken, 2 the configuration is wrong
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway",
+        description="Serves secrets to callers who show a JWT. Where Vault is says config.ini, all else gateway.ini.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [gateway/gateway.ini]")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    options = parser.parse_args()
+    configure_logging(options.log_level, "json")
+    try:
+        run(GatewaySettings.load(options.config), vault_config())
+    except ConfigurationError as error:
+        print("gateway.ini, config.ini or the environment:", *error.problems, sep="\n  ", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

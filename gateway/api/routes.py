@@ -1,0 +1,215 @@
+"""The routes: each says what it asks of the caller's roles, and then of the gateway.
+
+/vault/secrets/{path}    GET   PUT   DELETE
+/vault/versions/{path}   GET           POST /vault/rollback/{path}
+/vault/list/{prefix}     GET           POST /vault/batch
+/vault/token/renew       POST          GET  /openapi.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from ..cache import Reading
+from ..paths import canonical, canonical_prefix, checked
+from ..problems import Problem, problem_of
+from . import asked
+from .answers import answer, headers_of, no_content, what_was_read, what_was_written
+from .exchange import Exchange
+
+OPENAPI = Path(__file__).with_name("openapi.json")
+NAMES_ON_A_PAGE, MOST_NAMES_ON_A_PAGE = 100, 1000
+decided: Callable[[bytes], str] = lru_cache(10_000)(canonical)
+"""The canonical path of a raw one; the same for ever."""
+
+
+class Endpoint(HTTPEndpoint):
+    """One route. Its path is cut out of the raw target: what a server has decoded has lost what it was."""
+
+    template: ClassVar[str]
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self.exchange: Exchange = scope["state"]["exchange"]
+        self.gateway, self.caller = self.exchange.gateway, self.exchange.caller
+        self.limits = self.gateway.settings.limits
+        self.exchange.route = self.template
+
+    @classmethod
+    def route(cls) -> Route:
+        return Route(cls.template.replace("{path}", "{path:path}").replace("{prefix}", "{path:path}"), cls)
+
+    def raw_path(self) -> bytes:
+        """What stands behind the route, as it came. Raises: Problem, if the route itself came in another spelling."""
+        begins = self.template.partition("{")[0].encode()
+        raw: bytes = self.scope["raw_path"]
+        if not raw.startswith(begins):
+            raise Problem("path-refused", "the route itself must not be percent-encoded")
+        return raw[len(begins) :]
+
+    def path(self) -> str:
+        return decided(self.raw_path())
+
+    async def method_not_allowed(self, request: Request) -> NoReturn:
+        raise Problem("method-not-allowed", headers={"Allow": ", ".join(self._allowed_methods)})
+
+
+class Secret(Endpoint):
+    """The current version of a secret, or with ?version an older one."""
+
+    template = "/vault/secrets/{path}"
+
+    async def get(self, request: Request) -> Response:
+        path = self.path()
+        query = asked.query(request, "version", "min_version") if self.scope["query_string"] else {}
+        version, least = asked.number(query, "version", 1), asked.number(query, "min_version", 0) or 0
+        self.exchange.demand("read", path)
+        reading = await self._read(path, version, least)
+        self.exchange.version, self.exchange.cache = reading.version, reading.outcome
+        headers = headers_of(reading, self.gateway.settings.cache.refresh_interval)
+        if asked.is_known_already(request, reading.etag):
+            return no_content(304, headers)
+        return answer(what_was_read(reading), headers=headers)
+
+    async def _read(self, path: str, version: int | None, least: int) -> Reading:
+        if version is not None:
+            return await self.gateway.read_version(self.caller, path, version)
+        at_hand = self.gateway.read_at_hand(self.caller, path, least)
+        return at_hand or await self.gateway.read(self.caller, path, least)
+
+    async def put(self, request: Request) -> Response:
+        path = self.path()
+        asked.query(request)
+        self.exchange.demand("write", path)
+        must = not self.gateway.settings.gateway.unconditional_writes
+        condition = asked.condition(request, needed=must, may_create=True)
+        data = await asked.secret(request, self.limits)
+        written = await self.gateway.write(self.caller, path, data, *condition)
+        self.exchange.version = written.version
+        headers = {"ETag": written.etag}
+        if written.version > 1:
+            return answer(what_was_written(written), headers=headers)
+        location = self.scope["raw_path"].decode("ascii")
+        return answer(what_was_written(written), 201, {**headers, "Location": location})
+
+    async def delete(self, request: Request) -> Response:
+        path = self.path()
+        asked.query(request)
+        self.exchange.demand("delete", path)
+        condition = asked.condition(request, needed=False)
+        await self.gateway.delete(self.caller, path, condition.match)
+        return no_content()
+
+
+class Versions(Endpoint):
+    """What versions there are, without their values."""
+
+    template = "/vault/versions/{path}"
+
+    async def get(self, request: Request) -> Response:
+        path = self.path()
+        asked.query(request)
+        self.exchange.demand("versions", path)
+        versions = await self.gateway.history(self.caller, path)
+        return answer({"versions": [version._asdict() for version in versions]})
+
+
+class Rollback(Endpoint):
+    """An old version's values as a new version, also for who may not read them."""
+
+    template = "/vault/rollback/{path}"
+
+    async def post(self, request: Request) -> Response:
+        path = self.path()
+        asked.query(request)
+        self.exchange.demand("rollback", path)
+        condition = asked.condition(request, needed=False)
+        version = await asked.version_to_put_back(request, self.limits)
+        written = await self.gateway.roll_back(self.caller, path, version, condition.match)
+        self.exchange.version = written.version
+        return answer(what_was_written(written), headers={"ETag": written.etag})
+
+
+class Names(Endpoint):
+    """The names below a prefix, a page at a time; those that end with a slash have others below them."""
+
+    template = "/vault/list/{prefix}"
+
+    async def get(self, request: Request) -> Response:
+        prefix = canonical_prefix(self.raw_path())
+        query = asked.query(request, "after", "limit")
+        limit = asked.number(query, "limit", 1, MOST_NAMES_ON_A_PAGE) or NAMES_ON_A_PAGE
+        after = asked.name_at(query)
+        self.exchange.demand("list", prefix)
+        page = await self.gateway.names(self.caller, prefix, after, limit)
+        following = {"next": asked.cursor(page.next)} if page.next else {}
+        return answer({"names": page.names, **following})
+
+
+class Batch(Endpoint):
+    """Several secrets at once, each with a status of its own: one that is missing harms no other."""
+
+    template = "/vault/batch"
+
+    async def post(self, request: Request) -> Response:
+        asked.query(request)
+        self.exchange.verb = "read"
+        paths = await asked.paths(request, self.limits)
+        return answer({"secrets": await asyncio.gather(*(self._one(path) for path in paths))})
+
+    async def _one(self, path: str) -> dict[str, Any]:
+        part = Exchange(self.gateway, self.exchange.request_id, self.exchange.traceparent, _caller=self.caller)
+        try:
+            part.demand("read", checked(path))
+            at_hand = self.gateway.read_at_hand(self.caller, path)
+            reading = at_hand or await self.gateway.read(self.caller, path)
+            part.status, part.version = 200, reading.version
+            found = {"status": 200, **what_was_read(reading), "etag": reading.etag}
+        except Exception as error:  # noqa: BLE001  # each of them is that one's answer
+            problem = problem_of(error)
+            part.status, part.verb = problem.status, "read"
+            found = {"status": problem.status, "problem": problem.as_dict(part.request_id)}
+        self.gateway.note(part.deed())
+        return {"path": path, **found}
+
+
+class Renewal(Endpoint):
+    """The token by which the gateway reads the secrets of the caller's tenant."""
+
+    template = "/vault/token/renew"
+
+    async def post(self, request: Request) -> Response:
+        asked.query(request)
+        self.exchange.demand("renew", "")
+        info = await self.gateway.renew_token(self.caller)
+        return answer({"ttl": int(info.ttl), "renewable": info.renewable, "policies": len(info.policies)})
+
+
+class Description(Endpoint):
+    """This API, as OpenAPI has it."""
+
+    template = "/openapi.json"
+
+    async def get(self, _: Request) -> Response:
+        return Response(OPENAPI.read_bytes(), 200, {"Content-Type": "application/json", "Cache-Control": "no-store"})
+
+
+ENDPOINTS: tuple[type[Endpoint], ...] = (Secret, Versions, Rollback, Names, Batch, Renewal, Description)
+TEMPLATES = tuple(endpoint.template for endpoint in ENDPOINTS)
+
+
+async def no_route(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise Problem("route-not-found")
+
+
+router = Router([endpoint.route() for endpoint in ENDPOINTS], redirect_slashes=False, default=no_route)
