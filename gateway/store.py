@@ -216,7 +216,7 @@ def create(api: hvac.Client, place: Place, data: Mapping[str, Any], clock: Clock
 
 
 def delete(api: hvac.Client, place: Place) -> None:
-    """Delete the current version, so that it can be brought back by a rollback; one that is not there is no error."""
+    """Delete the current version, and no other; one that is not there is no error."""
     _request(api, "delete", place, "data")
 
 
