@@ -213,7 +213,8 @@ class SecretCache:
             if self._flights.get(place) is flight:
                 self._missing.pop(place, None)
                 put(self._kept, place, landed, self._settings.max_entries)
-            return landed.reading("bypass" if values else "revalidated" if found is known else "miss", self._clock)
+            confirmed = known is not None and (found.version, found.created) == (known.version, known.created)
+            return landed.reading("bypass" if values else "revalidated" if confirmed else "miss", self._clock)
         finally:
             if self._flights.get(place) is flight:
                 del self._flights[place]

@@ -60,11 +60,13 @@ class People:
 
     def __init__(self, root: hvac.Client) -> None:
         self._root = root
-        self._post = lambda path, **body: root.adapter.post(f"/v1/{path}", json=body)
         self._entities: dict[str, str] = {}
         if f"{MOUNT}/" not in root.sys.list_mounted_secrets_engines()["data"]:
             self._prepare()
         self._userpass = root.sys.list_auth_methods()["data"][f"{PEOPLE}/"]["accessor"]
+
+    def _post(self, path: str, **body: Any) -> Any:
+        return self._root.adapter.post(f"/v1/{path}", json=body)
 
     def _prepare(self) -> None:
         post, url = self._post, self._root.url
