@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config_loader import VaultConfig
+from devserver.setup import without_vault
 from gateway import VaultManager
 from gateway.cache import CacheSettings, SecretCache
 from gateway.places import Place
@@ -39,6 +45,7 @@ from vaultkit.errors import (
     VaultUnavailable,
 )
 
+PAGE = Path(__file__).parents[2] / "gateway/README.md"
 MOUNT = "gateway-tests"
 CANARY = "canary-value-of-a-secret"
 PATIENCE_SECONDS = 60.0
@@ -592,3 +599,18 @@ def test_large_secret_is_read(backend: Backend, place: Place) -> None:
         assert len((await manager.read(place)).data["key"]) == 500_000 < LARGEST_ANSWER_BYTES
 
     manage(backend.url, backend.root_token, test)
+
+
+def test_snippet_of_the_page_runs(backend: Backend) -> None:
+    """As a process, with what the environment says."""
+    snippet = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)[0]
+    environ = {**without_vault(os.environ), "VAULT_ADDR": backend.url, "VAULT_TOKEN": backend.root_token}
+    command = [sys.executable, "-W", "error", "-c", snippet]
+    done = subprocess.run(command, cwd=PAGE.parents[1], env=environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "({'key': 'value'}, 1)",
+        "the current version of secret/myapp is another",
+        "version 2 of 2",
+        "['myapp']",
+    ]
