@@ -93,6 +93,7 @@ class Missing:
     """That there is nothing at a place, and what was said of it."""
 
     error: SecretNotFound
+    """A copy, which has no traceback, whose frames would live on with it."""
     due: Moment
 
 
@@ -212,7 +213,8 @@ class SecretCache:
             if self._flights.get(place) is flight:
                 self._missing.pop(place, None)
                 put(self._kept, place, landed, self._settings.max_entries)
-            return landed.reading("bypass" if values else "revalidated" if found is known else "miss", self._clock)
+            confirmed = known is not None and (found.version, found.created) == (known.version, known.created)
+            return landed.reading("bypass" if values else "revalidated" if confirmed else "miss", self._clock)
         finally:
             if self._flights.get(place) is flight:
                 del self._flights[place]
@@ -220,7 +222,7 @@ class SecretCache:
     def _failed(self, place: Place, error: VaultError, *, asked_early: bool) -> None:
         now = Moment.now(self._clock)
         if isinstance(error, SecretNotFound) and self._settings.negative_ttl:
-            put(self._missing, place, Missing(error, now.after(self._settings.negative_ttl)), MOST_MISSING)
+            put(self._missing, place, Missing(copy.copy(error), now.after(self._settings.negative_ttl)), MOST_MISSING)
         if isinstance(error, Refused):
             self._kept.pop(place, None)
         elif (kept := self._kept.get(place)) and not asked_early:

@@ -65,6 +65,12 @@ class Rights:
             raise copy.copy(answer)
         return answer
 
+    @bare
+    async def read(self, digest: str, place: Place, ask: Ask, secrets: Secrets, *, min_version: int = 0) -> Reading:
+        """The current version for a caller whose right to it is proven. Raises: as `prove`."""
+        proof = await self.prove(digest, place, ask, secrets)
+        return proof or await secrets.read(place, ask=ask, min_version=min_version)
+
     async def _ask(self, right: Right, ask: Ask, secrets: Secrets) -> Answer:
         asked = Moment.now(self._clock)
         self._until.pop(right, None)

@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import hvac
@@ -139,21 +139,17 @@ def read(api: hvac.Client, place: Place, version: int | None = None) -> Found:
 
 
 def refreshed(api: hvac.Client, place: Place, known: Found | None, clock: Clock) -> Found:
-    """`known` itself if it still is the current version, else what is (K1). Raises: as `read`."""
-    if known is None or not known.by_version:
-        found = read(api, place)
-        return found if known is None else _same(known, found, by_version=False)
-    try:
-        current = facts(api, place, clock).current
-    except (PermissionDenied, ResponseTooLarge):  # K2: the version may not be asked for; too large: with all of them
-        return _same(known, read(api, place), by_version=False)
-    return known if current == Version(known.version, known.created) else read(api, place)
-
-
-def _same(known: Found, found: Found, *, by_version: bool) -> Found:
-    if known == found and known.by_version == by_version:
-        return known
-    return Found(found.data, found.version, found.created, by_version)
+    """`known` itself if it still is the current version, else what was read anew (K1). Raises: as `read`."""
+    if known is None:
+        return read(api, place)
+    if known.by_version:
+        try:
+            current = facts(api, place, clock).current
+        except (PermissionDenied, ResponseTooLarge):  # K2; too large: with dozens of versions kept
+            pass
+        else:
+            return known if current == Version(known.version, known.created) else read(api, place)
+    return replace(read(api, place), by_version=False)
 
 
 def facts(api: hvac.Client, place: Place, clock: Clock) -> Facts:
