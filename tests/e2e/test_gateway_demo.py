@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -12,12 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import PROJECT, Program, Run
 from tests.e2e.test_devserver import servers_of
+from tests.e2e.test_setup_gateway import claims_of
 from tests.integration.conftest import eventually
 
 # A fake in place of the gateway, so that this is about what stands around it: it says who asked for what.
@@ -93,11 +92,6 @@ def ask(own: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedP
         [str(each) for each in arguments], env={**os.environ, **environment(own), **more}, cwd=PROJECT,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def claims_of(jwt: str) -> dict[str, Any]:
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(jwt.split(".")[1] + "=="))
-    return claims
 
 
 @pytest.mark.parametrize("name", PEOPLE)

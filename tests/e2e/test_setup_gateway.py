@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from devserver.setup import SCRIPT, without_vault
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT
 from tests.e2e.test_setup_rooms import BESIDE_A_ROOM
+from tests.integration.conftest import eventually
 
 PEOPLE = {"alice": "acme", "bob": "acme", "oscar": "acme", "mallory": "globex"}
 MAY = {
@@ -84,6 +87,11 @@ class Gateway:
 def encoded(key: str, value: str) -> str:
     text = f'{{"key":"{key}","value":"{value}"}}'
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def claims_of(jwt: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(jwt.split(".")[1] + "=="))
+    return claims
 
 
 def asking(client: hvac.Client) -> Ask:
@@ -219,6 +227,55 @@ def test_batch_token_grants_what_the_jwt_says(prepared: Gateway, name: str, role
     granted = {f"read {tenant}", f"write {tenant}"} if right == "write" else {f"read {tenant}"}
     assert may(asking(client)) == granted
     assert client.token.startswith("b.")
+
+
+@pytest.fixture
+def short_lived(prepared: Gateway, root: hvac.Client) -> Iterator[None]:
+    """JWTs of a second."""
+    path = "identity/oidc/role/gateway"
+    role = root.read(path)["data"]
+    root.write_data(path, data={**role, "ttl": "1s"})
+    yield
+    root.write_data(path, data=role)
+
+
+def test_jwt_ends_when_it_says(prepared: Gateway, short_lived: None) -> None:
+    """Without a leeway: by default the server would take it for minutes more."""
+    jwt = prepared.jwt("alice")
+    eventually(lambda: time.time() > claims_of(jwt)["exp"])
+    with pytest.raises(InvalidRequest, match="expired"):
+        prepared.inline(jwt)("get", "tenants/data/acme/app", None)
+    with pytest.raises(InvalidRequest, match="expired"):
+        prepared.batch(jwt, "acme-write")
+
+
+def test_right_does_not_follow_another_jwt(prepared: Gateway, root: hvac.Client) -> None:
+    """Of one person, with other groups: each keeps what it says, in whichever order they come."""
+    was = prepared.jwt("alice")
+    group = root.secrets.identity.read_group_by_name("acme-writers")["data"]
+    root.secrets.identity.update_group(group["id"], name="acme-writers", member_entity_ids=[])
+    now = prepared.jwt("alice")
+    root.secrets.identity.update_group(group["id"], name="acme-writers", member_entity_ids=group["member_entity_ids"])
+    token = asking(prepared.batch(now, "acme-read"))
+    for _ in range(3):
+        assert may(prepared.inline(was)) == {"read acme", "write acme"}
+        assert may(asking(prepared.batch(was, "acme-write"))) == {"read acme", "write acme"}
+        assert may(prepared.inline(now)) == {"read acme"}
+        assert may(token) == {"read acme"}
+
+
+def test_tenant_that_is_none_gets_nothing(prepared: Gateway, root: hvac.Client) -> None:
+    """Whatever groups the JWT names: one of another tenant, and one of its own."""
+    identity = root.secrets.identity
+    bob = identity.read_entity_by_name("bob")["data"]
+    for tenant in ("globex", "umbrella"):
+        identity.create_or_update_entity_by_name("bob", metadata={"tenant": tenant})
+        jwt = prepared.jwt("bob")
+        with pytest.raises(InvalidRequest):
+            prepared.inline(jwt)("get", "tenants/data/acme/app", None)
+        with pytest.raises(InvalidRequest):
+            prepared.batch(jwt, "acme-read")
+    identity.create_or_update_entity_by_name("bob", metadata=bob["metadata"])
 
 
 def test_nobody_keeps_a_token_for_long(prepared: Gateway) -> None:
