@@ -7,7 +7,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 # Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo server venv test check bench faults rotation soak timing kubernetes-test break-glass-drill clean
+.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes-test break-glass-drill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(VENV)/installed-demo ## Run the application on a real OpenBao and Postgr
 server: $(VENV)/installed-demo ## Keep OpenBao and PostgreSQL running for a second terminal
 	@$(BIN)/python -m devserver
 
+gateway: $(VENV)/installed-gateway ## Run the secrets gateway on a real OpenBao, with tenants and people to try it
+	@$(BIN)/python -m gateway.demo
+
 venv: $(VENV)/installed ## Install the application alone into .venv, for a server of your own
 
 test: $(VENV)/installed-test ## Run all tests on the same real servers
@@ -31,8 +34,8 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh .ci/run"; \
-	shellcheck -x setup-vault.sh setup/* scripts/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token .ci/run"; \
+	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
 bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md
@@ -63,6 +66,10 @@ clean: ## Remove the virtual environment and every cache
 
 $(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
+	@$(BIN)/pip install $(PIP_OPTIONS) -r gateway/requirements.txt
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt

@@ -194,7 +194,7 @@ def test_make_help_lists_the_targets(start: Run) -> None:
     program = start("make", "help")
     program.wait()
     listed = re.findall(r"^  make ([\w-]+)", program.out, flags=re.MULTILINE)
-    targets = ["help", "demo", "server", "venv", "test", "check"]
+    targets = ["help", "demo", "server", "gateway", "venv", "test", "check"]
     targets += ["bench", "faults", "rotation", "soak", "timing", "kubernetes-test", "break-glass-drill", "clean"]
     assert listed == targets
     assert set(re.findall(r"`make ([\w-]+)", README)) <= set(listed)
