@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from ..audit import CHANGES, Deed
@@ -90,7 +89,7 @@ class Exchange:
 
 
 def begin(gateway: Gateway, scope: Scope) -> Exchange:
-    """The exchange of a request that has just come; Starlette's `request.state` holds it."""
+    """The exchange of a request that has just come; it stands in the state of the scope."""
     request_id = sent(scope, b"x-request-id")
     traceparent = sent(scope, b"traceparent")
     exchange = Exchange(
@@ -99,11 +98,6 @@ def begin(gateway: Gateway, scope: Scope) -> Exchange:
         traceparent if TRACEPARENT.fullmatch(traceparent) else "",
     )
     scope["state"] = {**scope.get("state", {}), "exchange": exchange}
-    return exchange
-
-
-def exchange_of(request: Request) -> Exchange:
-    exchange: Exchange = request.state.exchange
     return exchange
 
 

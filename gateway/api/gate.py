@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vaultkit.errors import VaultError
+from vaultkit.errors import NoAnswer, VaultError
 from vaultkit.shield import log_unexpected
 
 from ..access_log import Answered, log_answer
@@ -80,7 +80,7 @@ class Gate:
 
     def _hear(self, operation: str, seconds: float, error: VaultError | None) -> None:
         self._gateway.metrics.upstream(operation, seconds)
-        if error is not None:
+        if isinstance(error, NoAnswer):  # a refusal is an answer
             self._gateway.metrics.upstream_error(error)
 
     def _tell(self, exchange: Exchange, method: str) -> None:

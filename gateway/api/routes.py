@@ -21,6 +21,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from ..cache import Reading
+from ..gateway import Gateway
 from ..paths import canonical, canonical_prefix, checked
 from ..problems import Problem, problem_of
 from . import asked
@@ -41,7 +42,8 @@ class Endpoint(HTTPEndpoint):
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
         self.exchange: Exchange = scope["state"]["exchange"]
-        self.gateway, self.caller = self.exchange.gateway, self.exchange.caller
+        self.gateway: Gateway = self.exchange.gateway
+        self.caller = self.exchange.caller
         self.limits = self.gateway.settings.limits
         self.exchange.route = self.template
 
