@@ -47,6 +47,12 @@ def answering() -> int:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent client is not hung up on for being silent."""
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60.0)
+
+
+@pytest.fixture
 def watched() -> Iterator[Watched]:
     watched = Watched()
     with watched.server:
@@ -105,6 +111,7 @@ def test_check_that_raises_harms_one_answer(watched: Watched, caplog: pytest.Log
     assert watched.ask("/livez")[0].status == 200
 
 
+@pytest.mark.usefixtures("patient")
 def test_silent_clients_are_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many connections and no more; those that take too long make room, though they send a byte now and then."""
     silent = [socket.create_connection((HOST, watched.server.port), timeout=10) for _ in range(2 * MOST_CONNECTIONS)]
@@ -116,7 +123,7 @@ def test_silent_clients_are_bounded(watched: Watched, monkeypatch: pytest.Monkey
             watched.ask("/livez")
         monkeypatch.setattr(metrics_server, "LONGEST_CONNECTION_SECONDS", 0.0)
         eventually(lambda: answering() == 0)
-        monkeypatch.undo()
+        monkeypatch.setattr(metrics_server, "LONGEST_CONNECTION_SECONDS", 10.0)
         assert watched.ask("/livez")[0].status == 200
     finally:
         for each in silent:
@@ -137,6 +144,7 @@ def test_host_of_another_machine_is_said_in_words() -> None:
         MetricsServer("192.0.2.1", 0, CollectorRegistry(), dict).start()
 
 
+@pytest.mark.usefixtures("patient")
 def test_x1_end_waits_for_nobody(watched: Watched) -> None:
     """A client in the midst of its request is hung up on; the port is free again."""
     with socket.create_connection((HOST, watched.server.port), timeout=10) as slow:
