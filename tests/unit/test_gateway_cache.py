@@ -381,6 +381,7 @@ def test_error_that_nobody_waits_for_is_no_noise() -> None:
         await turns()
         world.vault.gate.set()
         await turns()
+        del alone
         gc.collect()
         assert noise == []
         with pytest.raises(ZeroDivisionError):
