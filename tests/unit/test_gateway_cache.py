@@ -277,6 +277,26 @@ def test_slow_read_does_not_bring_the_old_value_back() -> None:
     run(test())
 
 
+def test_read_that_lands_last_is_not_kept() -> None:
+    """One that began before the write, and is answered after the one that began behind it."""
+
+    async def test() -> None:
+        world = World()
+        late = world.vault.gate = asyncio.Event()
+        slow = asyncio.ensure_future(world.get())
+        await turns()
+        world.vault.version = 2
+        world.cache.forget(PLACE)
+        world.vault.gate = asyncio.Event()
+        world.vault.gate.set()
+        assert (await world.get()).version == 2
+        late.set()
+        assert (await slow).version == 1
+        assert (await world.get()).version == 2
+
+    run(test())
+
+
 def test_slow_answer_of_nothing_does_not_come_back() -> None:
     """Nor does the 404 of a read that began before."""
 
@@ -338,6 +358,34 @@ def test_cancelled_reader_harms_nobody() -> None:
         world.vault.error = None
         await turns()
         assert (await world.get()).version == 1
+
+    run(test())
+
+
+def test_error_that_nobody_waits_for_is_no_noise() -> None:
+    """Also one that nobody planned for: asyncio has nothing to log of it."""
+
+    async def test() -> None:
+        noise: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+        world = World()
+
+        async def fail(*_: object) -> Found:
+            await world.vault.gate.wait()
+            raise ZeroDivisionError
+
+        world.vault.gate.clear()
+        alone = asyncio.ensure_future(world.cache.get(PLACE, fail))
+        await turns()
+        alone.cancel()
+        await turns()
+        world.vault.gate.set()
+        await turns()
+        del alone
+        gc.collect()
+        assert noise == []
+        with pytest.raises(ZeroDivisionError):
+            await world.cache.get(PLACE, fail)
 
     run(test())
 
