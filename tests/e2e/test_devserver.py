@@ -20,8 +20,9 @@ DEVSERVER = (sys.executable, "-m", "devserver", "--port", "0")
 
 
 def servers_of(folder: Path) -> list[str]:
-    """The command lines of the processes that work in this temporary folder."""
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    """The command lines of the processes that work in this temporary folder; without -ww, `ps` may cut them short."""
+    command = ["ps", "-ww", "-eo", "args"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if str(folder) in line]
 
 

@@ -42,7 +42,12 @@ threading.Thread(target=servers[0].serve_forever, daemon=True).start()
 print("listening", os.environ["GATEWAY_SECRET_ID_FILE"], flush=True)
 servers[1].serve_forever()
 """
-DEMO = "import sys; from gateway import demo; demo.COMMAND = (sys.executable, '-c', {script!r}); sys.exit(demo.main())"
+DEMO = """
+import sys
+from gateway import demo
+demo.COMMAND = (sys.executable, "-c", *sys.argv[1:])
+sys.exit(demo.main())
+"""
 TOKEN = PROJECT / "scripts/demo-token"
 PEOPLE = {
     "alice": ("acme", {"acme-writers", "acme-readers"}),
@@ -66,8 +71,9 @@ def environment(own: Path) -> dict[str, str]:
     return {"TMPDIR": str(own / "tmp"), "HOME": str(own / "home"), "DEMO_RUN_FOLDER": str(own / "run")}
 
 
-def demo_with(script: str) -> list[str]:
-    return [sys.executable, "-c", DEMO.format(script=script)]
+def demo_with(script: str, own: Path) -> list[str]:
+    """With a stand-in for the gateway, whose command line names the folder, as those of the servers do."""
+    return [sys.executable, "-c", DEMO, script, str(own)]
 
 
 def assert_nothing_is_left(own: Path) -> None:
@@ -79,12 +85,12 @@ def assert_nothing_is_left(own: Path) -> None:
 @pytest.fixture(scope="module")
 def demo(own: Path) -> Iterator[Program]:
     """One that runs, for what is asked of it; it has gone when the module ends."""
-    program = Program(demo_with(STAND_IN), environment(own))
+    program = Program(demo_with(STAND_IN, own), environment(own))
     try:
         program.wait_for("Ctrl+C ends and removes")
         yield program
     finally:
-        program.kill()
+        program.stop(signal.SIGINT)  # and not at once: its servers would stay
 
 
 def ask(own: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -171,7 +177,7 @@ def test_what_a_power_failure_left_is_no_demo(own: Path) -> None:
 @pytest.mark.parametrize("moment", ["openbao.hcl", "setup-vault.log", "gateway.log"])
 def test_signal_at_the_worst_moment(start: Run, own: Path, moment: str) -> None:
     """While the servers start, while they are prepared, while the gateway starts: nothing is left."""
-    program = start(*demo_with("import time; time.sleep(60)"), **environment(own))
+    program = start(*demo_with("import time; time.sleep(60)", own), **environment(own))
     eventually(lambda: any(path.name == moment for path in own.rglob("*")))
     assert program.stop(signal.SIGTERM)[0] == 128 + signal.SIGTERM
     assert_nothing_is_left(own)
@@ -179,7 +185,7 @@ def test_signal_at_the_worst_moment(start: Run, own: Path, moment: str) -> None:
 
 def test_gateway_that_dies_says_why(start: Run, own: Path) -> None:
     """With the end of its log; and all the rest is gone, too."""
-    program = start(*demo_with("import sys; print('no room at the inn'); sys.exit(3)"), **environment(own))
+    program = start(*demo_with("import sys; print('no room at the inn'); sys.exit(3)", own), **environment(own))
     assert program.wait() == 1
     assert "the gateway ended with status 3" in program.err
     assert "no room at the inn" in program.err
