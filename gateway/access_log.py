@@ -28,7 +28,7 @@ from .fields import (
     json_line,
 )
 
-log = logging.getLogger("gateway.access")
+log = logging.getLogger("gateway")
 
 VERBS = ("read", "list", "write", "delete", "versions", "rollback", "renew")
 CACHE = ("hit", "miss", "revalidated", "stale", "bypass")
@@ -64,15 +64,21 @@ class Answered:
     kid: str | None = None
 
 
-def log_to(stream: TextIO) -> None:
-    """From now on write the access log there, and nowhere else."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
+class AccessLog:
+    """Writes answers to a stream, each at once. A stream that takes no more is told of in the log, once."""
 
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.time) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._is_failing = False
 
-def log_answer(answer: Answered, clock: Callable[[], float] = time.time) -> None:
-    """A line in the log "gateway.access", at INFO."""
-    if log.isEnabledFor(logging.INFO):
-        log.info("%s", json_line(answer, FIELDS, clock()))
+    def write(self, answer: Answered) -> None:
+        try:
+            self._stream.write(json_line(answer, FIELDS, self._clock()) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # full, or closed
+            if not self._is_failing:
+                log.error("the access log cannot be written: %s", type(error).__name__)
+            self._is_failing = True
+        else:
+            self._is_failing = False

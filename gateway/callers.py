@@ -99,7 +99,7 @@ class Callers:
         """How many tokens are held."""
         return len(self._tokens)
 
-    def ask_as(self, jwt: str, digest: str, expires: float, tenant: str) -> Ask:
+    def ask_as(self, jwt: str, digest: str, expires: float, role: str) -> Ask:
         """Who asks, for `Secrets`: the caller with this JWT, of which `digest` is the SHA-256, until it `expires`.
 
         Seconds since the epoch. What it returns raises CallerRefused beside the errors of the request.
@@ -109,7 +109,7 @@ class Callers:
             if expires <= self._clock.time():
                 raise CallerRefused("the caller's JWT has expired", jwt_is_bad=True)
             try:
-                return request(self._as_caller(jwt, digest, expires, tenant))
+                return request(self._as_caller(jwt, digest, expires, role))
             except RequestRejected as error:
                 if refusal := login_refusal(error):
                     raise refusal from None
@@ -123,12 +123,12 @@ class Callers:
             self._tokens.clear()
         self._session.close()
 
-    def _as_caller(self, jwt: str, digest: str, expires: float, tenant: str) -> hvac.Client:
+    def _as_caller(self, jwt: str, digest: str, expires: float, role: str) -> hvac.Client:
         api = self._api()
         if self._mode == "inline":
             api.adapter.login = self._inline_login(jwt)
         else:
-            api.token = self._token(jwt, digest, expires, tenant)
+            api.token = self._token(jwt, digest, expires, role)
         return api
 
     # ── OpenBao: inline ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,24 +143,24 @@ class Callers:
 
     # ── Vault: a batch token ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _token(self, jwt: str, digest: str, expires: float, tenant: str) -> str:
+    def _token(self, jwt: str, digest: str, expires: float, role: str) -> str:
         """The token of this caller. Threads that need the first one at the same time log in each for themselves."""
         with self._lock:
-            token, until = self._tokens.get((digest, tenant), ("", Moment.now(self._clock)))
+            token, until = self._tokens.get((digest, role), ("", Moment.now(self._clock)))
             if not until.has_come(self._clock):
-                self._tokens.move_to_end((digest, tenant))
+                self._tokens.move_to_end((digest, role))
                 return token
-        token, until = self._log_in(jwt, expires, tenant)
+        token, until = self._log_in(jwt, expires, role)
         with self._lock:
-            self._tokens[digest, tenant] = token, until
-            self._tokens.move_to_end((digest, tenant))
+            self._tokens[digest, role] = token, until
+            self._tokens.move_to_end((digest, role))
             while len(self._tokens) > MOST_LOGINS:
                 self._tokens.popitem(last=False)
         return token
 
-    def _log_in(self, jwt: str, expires: float, tenant: str) -> tuple[str, Moment]:
+    def _log_in(self, jwt: str, expires: float, role: str) -> tuple[str, Moment]:
         asked = Moment.now(self._clock)
-        body = {"role": tenant, "jwt": jwt}
+        body = {"role": role, "jwt": jwt}
         auth = expect(self._api().adapter.post(f"/v1/auth/{self._mount}/login", json=body), "auth", dict)
         token = usable_as_token(expect(auth, "client_token", str), "the login gave no usable token")
         lease = expect(auth, "lease_duration", int)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 NOT_SHOWN = "(not shown)"
@@ -21,6 +22,9 @@ NAME = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
 LONGEST_SUBJECT, LONGEST_PATH, LONGEST_SEGMENT = 255, 512, 128
 LOOKS_LIKE_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.|\b(?:hv[sbr]|[sbr])\.[\w-]{20,}|\b[Bb]earer\s", re.ASCII)
 """A JWT, and Vault's own (hvs., s. and their like)."""
+
+REMEMBERED = 10_000
+"""So many texts are not looked at anew."""
 
 Check = Callable[[Any], bool]
 """Whether something may stand in a field."""
@@ -57,9 +61,14 @@ def is_canonical_path(value: Any) -> bool:
 
 def shown(value: Any, check: Check) -> Any:
     """What is written of a value."""
-    if not check(value) or (isinstance(value, str) and LOOKS_LIKE_TOKEN.search(value)):
-        return NOT_SHOWN
-    return value
+    if isinstance(value, str):
+        return _shown_text(value, check)  # most come again and again
+    return value if check(value) else NOT_SHOWN
+
+
+@lru_cache(REMEMBERED)
+def _shown_text(value: str, check: Check) -> str:
+    return value if check(value) and not LOOKS_LIKE_TOKEN.search(value) else NOT_SHOWN
 
 
 def json_line(thing: object, checks: Mapping[str, Check], now: float) -> str:

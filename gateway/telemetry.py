@@ -7,8 +7,9 @@ cannot fill our memory. The figures that are reckoned (tokens, cache) are asked 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -40,6 +41,19 @@ def one_of(known: Collection[str], label: str, instead: str = OTHER) -> str:
     return label if label in known else instead
 
 
+class Closed:
+    """A counter whose series are all there from the start, at 0: else its first increase would be none to an alert."""
+
+    def __init__(self, counter: Counter, *labels: Collection[str]) -> None:
+        self._known = [frozenset(known) for known in labels]
+        self._series = {each: counter.labels(*each) for each in product(*({*known, OTHER} for known in labels))}
+
+    def __call__(self, *labels: str) -> Counter:
+        """The series of these labels, whatever they are."""
+        found = self._series.get(labels)
+        return found or self._series[tuple(map(one_of, self._known, labels))]
+
+
 class GatewayMetrics:
     """The gateway's figures in a registry.
 
@@ -58,50 +72,44 @@ class GatewayMetrics:
     ) -> None:
         self._routes = frozenset(routes)
         self._tenants = frozenset(list(tenants)[:MOST_TENANTS])
-        self._auth_outcomes = frozenset(auth_outcomes)
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         seconds = partial(Histogram, registry=registry, buckets=REQUEST_BUCKETS)
         Info("vault_gateway", "What runs.", registry=registry).info({"version": version})
-        self._requests = counter("vault_gateway_requests", "Answers.", ["route", "method", "status"])
+        requests = counter("vault_gateway_requests", "Answers.", ["route", "method", "status"])
+        self._requests = lru_cache(maxsize=None)(requests.labels)  # as many as there are series
         self._request_seconds = seconds("vault_gateway_request_seconds", "From request to answer.", ["route"])
-        self._cache = counter("vault_gateway_cache", "Reads, by what the cache did.", ["outcome"])
-        self._auth = counter("vault_gateway_auth", "JWTs, by what was found.", ["outcome"])
-        self._authz = counter("vault_gateway_authz", "Decisions of roles and of policies.", ["decision", "layer"])
+        self._cache = Closed(
+            counter("vault_gateway_cache", "Reads, by what the cache did.", ["outcome"]), CACHE_OUTCOMES
+        )
+        self._auth = Closed(counter("vault_gateway_auth", "JWTs, by what was found.", ["outcome"]), auth_outcomes)
+        self._authz = Closed(
+            counter("vault_gateway_authz", "Decisions of roles and of policies.", ["decision", "layer"]),
+            DECISIONS,
+            LAYERS,
+        )
         self._upstream_seconds = seconds("vault_gateway_upstream_seconds", "Requests to Vault.", ["operation"])
         self._upstream_errors = counter("vault_gateway_upstream_errors", "Requests to Vault that failed.", ["kind"])
-        self._jwks = counter("vault_gateway_jwks_refresh", "Fetches of the provider's keys.", ["outcome"])
+        self._jwks = Closed(
+            counter("vault_gateway_jwks_refresh", "Fetches of the provider's keys.", ["outcome"]), REFRESHES
+        )
         self._audit_failures = counter("vault_gateway_audit_failures", "Lines of the audit trail not written.")
         self._expiry = gauge("vault_gateway_token_expiry_seconds", "What is left of a tenant's token.", ["tenant"])
         self._entries = gauge("vault_gateway_cache_entries", "Secrets in the cache.")
-        self._begin_at_zero()
-
-    def _begin_at_zero(self) -> None:
-        """Else the first of a kind would be no increase, and no alert would see it."""
-        for figure, labels in (
-            (self._cache, CACHE_OUTCOMES),
-            (self._auth, self._auth_outcomes),
-            (self._jwks, REFRESHES),
-        ):
-            for label in labels:
-                figure.labels(label)
-        for decision in DECISIONS:
-            for layer in LAYERS:
-                self._authz.labels(decision, layer)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """An answer was given. `route` is a template; "" is what matched none."""
         route = one_of(self._routes, route, UNMATCHED)
-        self._requests.labels(route, one_of(METHODS, method), one_of(STATUSES, str(status))).inc()
+        self._requests(route, one_of(METHODS, method), one_of(STATUSES, str(status))).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def cache(self, outcome: str) -> None:
-        self._cache.labels(one_of(CACHE_OUTCOMES, outcome)).inc()
+        self._cache(outcome).inc()
 
     def auth(self, outcome: str) -> None:
-        self._auth.labels(one_of(self._auth_outcomes, outcome)).inc()
+        self._auth(outcome).inc()
 
     def authz(self, decision: str, layer: str) -> None:
-        self._authz.labels(one_of(DECISIONS, decision), one_of(LAYERS, layer)).inc()
+        self._authz(decision, layer).inc()
 
     def upstream(self, operation: str, seconds: float) -> None:
         """A request to Vault is over, however it ended."""
@@ -112,7 +120,7 @@ class GatewayMetrics:
         self._upstream_errors.labels(one_of(KINDS, type(error).__name__)).inc()
 
     def jwks_refresh(self, outcome: str) -> None:
-        self._jwks.labels(one_of(REFRESHES, outcome)).inc()
+        self._jwks(outcome).inc()
 
     def audit_failure(self) -> None:
         self._audit_failures.inc()

@@ -6,14 +6,13 @@ goes wrong becomes a problem here, and nowhere else.
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vaultkit.errors import NoAnswer, VaultError
 from vaultkit.shield import log_unexpected
 
-from ..access_log import Answered, log_answer
+from ..access_log import AccessLog, Answered
 from ..asking import ASKING, Asking
 from ..gateway import Gateway
 from ..problems import Problem, problem_of
@@ -27,8 +26,9 @@ CLIENT_IS_GONE = 499
 class Gate:
     """An ASGI application around that of the routes."""
 
-    def __init__(self, gateway: Gateway, routes: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, routes: ASGIApp, access_log: AccessLog | None = None) -> None:
         self._gateway = gateway
+        self._access_log = access_log
         self._routes = routes
         self._under_way = 0
         self._watch = self._hear
@@ -88,7 +88,9 @@ class Gate:
         self._gateway.metrics.request(exchange.route, method, exchange.status, seconds)
         if exchange.cache is not None:
             self._gateway.metrics.cache(exchange.cache)
-        log_answer(
+        if self._access_log is None:
+            return
+        self._access_log.write(
             Answered(
                 request_id=exchange.request_id,
                 status=exchange.status,
@@ -124,5 +126,5 @@ class Answering:
         if message["type"] == "http.response.start":
             self.has_begun = True
             self.exchange.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-Id"] = self.exchange.request_id
+            message["headers"].append((b"x-request-id", self.exchange.request_id.encode()))
         await self._send(message)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from config_loader import VaultConfig
 from listeners.metrics_server import MetricsServer
 
-from ..access_log import log_to
+from ..access_log import AccessLog
 from ..gateway import Gateway
 from ..settings import GatewaySettings
 from .gate import Gate
@@ -61,14 +61,13 @@ async def gateway_of(settings: GatewaySettings, config: VaultConfig) -> AsyncIte
     try:
         with MetricsServer(settings.metrics.host, settings.metrics.port, registry, gateway.ready):
             await gateway.start()
-            yield Gate(gateway, router)
+            yield Gate(gateway, router, AccessLog(sys.stdout))
     finally:
         await gateway.close()
 
 
 async def serve(settings: GatewaySettings, config: VaultConfig) -> None:
     """Serve until SIGINT or SIGTERM. Raises: ConfigurationError."""
-    log_to(sys.stdout)
     async with gateway_of(settings, config) as gate:
         await Server(uvicorn_config(settings, gate), gate).serve()
 

@@ -9,7 +9,6 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import access_log, audit
-from gateway.access_log import Answered, log_answer, log_to
+from gateway.access_log import AccessLog, Answered
 from gateway.audit import OUTCOMES, AuditTrail, Deed
 from gateway.fields import NOT_SHOWN, json_line
 
@@ -32,16 +31,6 @@ ANSWER = Answered(
 DEED = Deed(request_id="r-1", verb="write", outcome="ok", sub="a1", username="alice", tenant="acme", path="app/db")
 
 
-@pytest.fixture
-def access() -> Iterator[io.StringIO]:
-    """The access log on a stream, and afterwards where it was."""
-    log, stream = access_log.log, io.StringIO()
-    before = log.handlers, log.propagate, log.level
-    log_to(stream)
-    yield stream
-    log.handlers, log.propagate, log.level = before
-
-
 def field_names(kind: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
@@ -50,13 +39,25 @@ LISTED = [(ANSWER, access_log.FIELDS), (DEED, audit.FIELDS)]
 EACH_FIELD = [(thing, fields, name) for thing, fields in LISTED for name in fields]
 
 
-def test_answer_is_a_line(access: io.StringIO) -> None:
+def test_answer_is_a_line() -> None:
     """Every field, by its name; what is not known is not there."""
-    log_answer(ANSWER, clock=lambda: 1795465041.5)
-    log_answer(Answered(request_id="r-2", status=401, ms=0.1))
-    first, second = map(json.loads, access.getvalue().splitlines())
+    stream = io.StringIO()
+    log = AccessLog(stream, clock=lambda: 1795465041.5)
+    log.write(ANSWER)
+    log.write(Answered(request_id="r-2", status=401, ms=0.1))
+    first, second = map(json.loads, stream.getvalue().splitlines())
     assert first == {"time": "2026-11-23T20:17:21.500Z", **dataclasses.asdict(ANSWER)}
     assert second.keys() == {"time", "request_id", "status", "ms"}
+
+
+def test_stream_that_takes_no_more_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk, or a pipe that nobody reads, ends no request."""
+    stream = io.StringIO()
+    stream.close()
+    log = AccessLog(stream)
+    log.write(ANSWER)
+    log.write(ANSWER)
+    assert [record.message for record in caplog.records] == ["the access log cannot be written: ValueError"]
 
 
 @pytest.mark.parametrize(("thing", "fields"), LISTED)
