@@ -1,9 +1,9 @@
 """act_as = caller: Vault is asked with the caller's own JWT, so its policies and its audit log know the person.
 
 On OpenBao the JWT goes along with each request, which is run under the caller's policies and leaves no token (inline
-authentication, with a CEL role). On Vault, which has no such thing, the caller is logged in to one role per tenant, for
-a batch token that is kept for a minute at most. Neither reads policies from the caller's entity: what another login of
-the same person has left there would count as well.
+authentication, with a CEL role). On Vault, which has no such thing, the caller is logged in to a role of the tenant,
+for a batch token that is kept for a minute at most. Neither reads policies from the caller's entity: what another login
+of the same person has left there would count as well.
 https://openbao.org/docs/rfcs/inline-auth
 """
 
@@ -64,7 +64,7 @@ class CallersAdapter(VaultAdapter):
 class Callers:
     """Asks Vault as callers, for any number of threads.
 
-    `mode` says how: inline, with the CEL role `role` at `mount`; or batch, with the role that has the tenant's name.
+    `mode` says how: inline, with the CEL role `role` at `mount`; or batch, with the role that `ask_as` names.
     """
 
     def __init__(

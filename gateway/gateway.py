@@ -48,6 +48,8 @@ from .tokens import Description
 
 VERSION = "0.1.0"
 REMEMBERED_DECISIONS = 10_000
+Right = Literal["read", "write"]
+"""Of the roles that setup/gateway makes for each tenant; who may write may read."""
 
 
 class Gateway:
@@ -174,17 +176,17 @@ class Gateway:
         """A new version; on the condition that the current one has this ETag, or that there is none."""
         tenant = self._tenants[caller.tenant]
         return await tenant.secrets.write(
-            tenant.place_of(path), data, match=match, create_only=create_only, ask=self._ask_of(caller)
+            tenant.place_of(path), data, match=match, create_only=create_only, ask=self._ask_of(caller, "write")
         )
 
     async def delete(self, caller: Caller, path: str, match: str | None) -> None:
         """Delete the current version; older ones stay."""
         tenant = self._tenants[caller.tenant]
-        await tenant.secrets.delete(tenant.place_of(path), match=match, ask=self._ask_of(caller))
+        await tenant.secrets.delete(tenant.place_of(path), match=match, ask=self._ask_of(caller, "write"))
 
     async def roll_back(self, caller: Caller, path: str, version: int, match: str | None) -> Written:
         """Write an old version's values anew, which the caller need not be allowed to read."""
-        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller)
+        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller, "write")
         try:
             return await tenant.secrets.roll_back(tenant.place_of(path), version, match=match, ask=ask, reader=ask)
         except SecretNotFound as error:
@@ -209,11 +211,12 @@ class Gateway:
         """Renew the token by which the secrets of the caller's tenant are read."""
         return await self._tenants[caller.tenant].renew_token()
 
-    def _ask_of(self, caller: Caller) -> Ask | None:
-        """Who asks Vault; None: the tenant's own client."""
+    def _ask_of(self, caller: Caller, right: Right = "read") -> Ask | None:
+        """Who asks Vault, and with which of the two roles of a batch login; None: the tenant's own client."""
         if self._callers is None:
             return None
-        return self._callers.ask_as(caller.token, caller.digest, caller.expires, caller.tenant)
+        role = f"{caller.tenant}-{right}"
+        return self._callers.ask_as(caller.token, caller.digest, caller.expires, role)
 
 
 def callers_of(settings: GatewaySettings, config: VaultConfig) -> Callers | None:
