@@ -49,7 +49,7 @@ def start() -> None:
     _kept = ExitStack()  # what came along by a fork is the parent's
     _client = _kept.enter_context(VaultClient(VaultConfig.load()))
     _client.keep_alive()
-    Finalize(None, _kept.close, exitpriority=BEFORE_THE_REST)
+    Finalize(None, _close, exitpriority=BEFORE_THE_REST)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -64,6 +64,12 @@ def client() -> VaultClient:
 def keep(context: AbstractContextManager[T]) -> T:
     """Enter it for as long as this process lives, such as a `VaultPool`; it is left before the client is closed."""
     return _kept.enter_context(context)
+
+
+def _close() -> None:
+    # A Pool that is left tells its workers to end, and then sends SIGTERM to those that do so.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _kept.close()
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

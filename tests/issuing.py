@@ -16,6 +16,8 @@ from vault_client import VaultClient
 
 ENTITY = "token-issuer"
 ROLE = f"{ENTITY}-issuer"
+TENANTS = ("shop", "bank")
+"""Those of setup/issuer."""
 PREPARED = {"SETUP_ROOMS": "issuer", "VAULT_ENTITY": ENTITY, "VAULT_ROLE_ID": ENTITY, "ISSUER_MAX_TTL": "2h"}
 
 
@@ -36,11 +38,15 @@ class ShiftedClock:
 
 
 def prepare(backend: Backend) -> dict[str, str]:
-    """What an issuer needs in its environment."""
+    """What an issuer needs in its environment. What tests of another file have issued on this server is revoked."""
     secret_id = backend.setup(**PREPARED)
-    return {
+    environ = {
         "VAULT_URL": backend.url, "VAULT_ENTITY": ENTITY, "VAULT_ROLE_ID": ENTITY, "VAULT_SECRET_ID": secret_id
     }  # fmt: skip
+    with client_of(environ) as client:
+        for tenant in TENANTS:
+            issuer_of(client).revoke_all(tenant)
+    return environ
 
 
 def issuer_of(client: VaultClient, settle_after: float = 0.0, **options: Any) -> VaultTokenIssuer:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -44,6 +44,15 @@ class TestC2:
         server = ScriptedServer(respond(status), respond(status), respond(200, AUTH))
         assert client_of(server).login().generation == 1
         assert len(server.requests) == 3
+
+    @pytest.mark.parametrize(("status", "requests"), [(500, 1), (502, 1), (504, 1), (412, 2), (429, 2), (503, 2)])
+    def test_c2_change_is_not_repeated(self, client_of: ClientOf, status: int, requests: int) -> None:
+        """Unless Vault says that it has not begun: a gateway on the way may answer for a Vault that goes on with it."""
+        server = ScriptedServer(respond(200, AUTH), respond(status), respond(200, {"data": {}}))
+        client = client_of(server)
+        with suppress(VaultError):
+            client.ask(lambda api: api.secrets.kv.v2.create_or_update_secret("app", {"a": 1}, mount_point="secret"))
+        assert server.requests[1:] == ["POST secret/data/app"] * requests
 
     def test_c2_retries_are_few_and_short(self, client_of: ClientOf) -> None:
         """Lasting trouble is an error after three requests and about a second."""

@@ -272,6 +272,30 @@ def test_x1_tokens_are_revoked_at_the_end(run: Run, name: str) -> None:
     assert ran.left == set()
 
 
+KILLED_AT_ITS_END = """
+import os, signal
+from multiprocessing import Process
+from recipes.processes import client, start
+
+def work():
+    start()
+    client().get_kv_secret("database")
+    client().engines["kv_secret"].clear = lambda: os.kill(os.getpid(), signal.SIGTERM)  # in the midst of `close`
+
+worker = Process(target=work)
+worker.start()
+worker.join()
+"""
+
+
+def test_x1_killed_while_it_ends_it_revokes_its_token(backend: Backend) -> None:
+    """A Pool that is left by `with` tells its workers to end, and sends SIGTERM to those that are about to."""
+    since = backend.audit.position()
+    environment = {**without_vault(os.environ), **backend.application}
+    subprocess.run([sys.executable, "-c", KILLED_AT_ITS_END], env=environment, cwd=PROJECT, timeout=60, check=True)
+    assert backend.audit.count(since)["auth/token/revoke-self"] == 1
+
+
 def test_t7_refused_login_ends_the_start(backend: Backend) -> None:
     """Of uvicorn, with status 3 and Vault's own words; whatever starts it anew does so at its own pace."""
     program = subprocess.run(

@@ -180,7 +180,8 @@ class BriefRetry(urllib3.Retry):
         timed_out = type(reason) is urllib3.exceptions.ConnectTimeoutError
         # A renewal that ends so is past max TTL, or tried again by the token watcher (T6, T7).
         failed_renewal = response is not None and response.status == 500 and args[1].endswith("/renew-self")
-        if too_long or timed_out or failed_renewal:
+        acted = response is not None and may_have_acted(args[0], args[1], response.status)
+        if too_long or timed_out or failed_renewal or acted:
             # No more tries. With raise_on_status=False a response is returned as it is.
             raise urllib3.exceptions.MaxRetryError(kwargs["_pool"], "", error)
         retry = super().increment(*args, **kwargs)
@@ -189,10 +190,19 @@ class BriefRetry(urllib3.Retry):
         return retry
 
 
-def brief_retry(times: int) -> BriefRetry:
-    """A status of RETRY_STATUSES is retried for every method. So is a connection that cannot be made.
+def may_have_acted(method: str, url: str, status: int) -> bool:
+    """Whether what was to be changed may be changed by now: a secret written, a token or a certificate issued.
 
-    A connection that breaks after the request was sent is not: the server may have issued a lease or used up a
+    Not so with 412, 429 and 503, by which Vault says that it has not begun; and a second login or renewal does no harm.
+    """
+    is_harmless = method in ("GET", "HEAD", "LIST", "SCAN") or url.endswith(("/login", "/renew-self"))
+    return not is_harmless and status in (500, 502, 504)
+
+
+def brief_retry(times: int) -> BriefRetry:
+    """A status of RETRY_STATUSES is retried, if nothing can have come of it; and a connection that cannot be made.
+
+    One that breaks after the request was sent is not: the server may have issued a lease or used up a
     secret_id by then.
     """
     return BriefRetry(
