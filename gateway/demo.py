@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports from showing a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import http.client
+import json
 import os
 import sys
 import tempfile
@@ -20,11 +26,15 @@ from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from devserver.running import Running, announced
 
+from .store import etag_of
+
 PROJECT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "gateway")
 GATEWAY_PORT, METRICS_PORT = 8280, 8281
 """Those of gateway.ini; others if these are taken."""
 START_SECONDS = 30.0
+STEP = "  ✓ "
+"""How setup-vault.sh begins a line about what it has done."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Demo:
     server: DevServer
     process: Process
     log: Path
+    audit: Path
     port: int
     metrics_port: int
 
@@ -55,17 +66,38 @@ AUDIENCE = "secrets-gateway"
 @contextmanager
 def running(check: Callable[[], None]) -> Iterator[Demo]:
     """OpenBao, prepared, and the gateway on it. Raises: DevServerError; and whatever `check` raises while it starts."""
-    with (
-        tempfile.TemporaryDirectory(prefix="vault-gateway-") as secrets,
-        DevServer(port=PORT, lifetimes=to_prepare(secrets), check=check) as server,
-    ):
-        demo = start(server, secrets)
-        try:
-            demo.process.wait_until(lambda: is_ready(demo.metrics_port), START_SECONDS, check)
-            with announced("gateway", Running(vault=server.openbao.url, secrets=secrets)):
-                yield demo
-        finally:
-            demo.process.stop()
+    steps = Steps()
+
+    def look() -> None:
+        steps.look(server.folder / "setup-vault.log")
+        check()
+
+    with tempfile.TemporaryDirectory(prefix="vault-gateway-") as secrets:
+        server = DevServer(port=PORT, lifetimes=to_prepare(secrets), check=look)
+        with server:
+            look()
+            say("starting the gateway …")
+            demo = start(server, secrets)
+            try:
+                demo.process.wait_until(lambda: is_ready(demo.metrics_port), START_SECONDS, check)
+                with announced("gateway", Running(vault=server.openbao.url, secrets=secrets)):
+                    yield demo
+            finally:
+                demo.process.stop()
+
+
+class Steps:
+    """Tells what setup-vault.sh has done, as soon as it is done: a start takes some seconds."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def look(self, log: Path) -> None:
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        done = [line for line in text.rpartition("\n")[0].splitlines() if line.startswith(STEP)]
+        for line in done[self._told :]:
+            print(line, file=sys.stderr, flush=True)
+        self._told = len(done)
 
 
 def to_prepare(secrets: str) -> dict[str, str]:
@@ -82,12 +114,14 @@ def to_prepare(secrets: str) -> dict[str, str]:
 
 def start(server: DevServer, secrets: str) -> Demo:
     port, metrics_port = free_port(GATEWAY_PORT), free_port(METRICS_PORT)
+    log, audit = server.folder / "gateway.log", server.folder / "gateway-audit.log"
     environment = {
         **server.environment,
         **TENANTS,
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "GATEWAY_NAMESPACE": "",
+        "GATEWAY_AUDIT_FILE": str(audit),
         "GATEWAY_SECRET_ID_FILE": f"{secrets}/{{tenant}}",
         "GATEWAY_IDENTITY_ISSUER": f"{server.openbao.url}/v1/identity/oidc",
         "GATEWAY_IDENTITY_AUDIENCE": AUDIENCE,
@@ -95,8 +129,8 @@ def start(server: DevServer, secrets: str) -> Demo:
         "GATEWAY_METRICS_PORT": str(metrics_port),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
-    log = server.folder / "gateway.log"
-    return Demo(server, Process("the gateway", COMMAND, log=log, env=environment), log, port, metrics_port)
+    process = Process("the gateway", COMMAND, log=log, env=environment)
+    return Demo(server, process, log, audit, port, metrics_port)
 
 
 def is_ready(metrics_port: int) -> bool:
@@ -113,26 +147,43 @@ def is_ready(metrics_port: int) -> bool:
 
 def curl(who: str, path: str, *options: str) -> str:
     """A command line. The JWT comes by stdin: on a command line every user of the machine could read it."""
-    return " ".join([f"scripts/demo-token --header {who} | curl -sS -i -H @-", *options, path])
+    return " ".join([f"scripts/demo-token --header {who} | curl -sSi -H @-", *options, path])
 
 
 def a_body(text: str) -> str:
     return f"-H 'Content-Type: application/json' -d '{text}'"
 
 
-def to_paste(url: str) -> list[tuple[str, str]]:
-    """What is shown, and the line that shows it, in this order."""
-    app, value = f"{url}/vault/secrets/app", '{"data": {"owner": "acme", "api_key": "changed"}}'
+def to_paste(url: str, etag: str) -> list[tuple[str, str]]:
+    """What is shown, and the line that shows it, in this order. The ETag is that of version 3."""
+    app, put = f"{url}/vault/secrets/app", "-X PUT"
+    one, another = a_body('{"data":{"api_key":"changed"}}'), a_body('{"data":{"api_key":"lost"}}')
+    back, restorer = a_body('{"version":1}'), who_puts_back()
     return [
         ("alice reads a secret of her tenant, acme", curl("alice", app)),
         ("oscar, an operator, may not read it", curl("oscar", app)),
-        ("alice writes version 4", curl("alice", app, "-X PUT", a_body(value))),
+        ("alice writes version 4", curl("alice", app, put, one)),
         (
-            "who has not seen that writes nothing",
-            curl("alice", app, "-X PUT", "-H 'If-Match: \"3-000000000000\"'", a_body(value)),
+            "who believes that it is still version 3 writes nothing",
+            curl("alice", app, put, f"-H 'If-Match: {etag}'", another),
         ),
-        ("version 1 is put back, as version 5", curl("alice", f"{url}/vault/rollback/app", a_body('{"version": 1}'))),
+        (f"{restorer} puts back version 1, as version 5", curl(restorer, f"{url}/vault/rollback/app", back)),
     ]
+
+
+def who_puts_back() -> str:
+    """Oscar, who may not read what he puts back; but where Vault knows the caller, it lets nobody do that."""
+    return "alice" if os.environ.get("GATEWAY_ACT_AS") == "caller" else "oscar"
+
+
+def etag_of_app(server: DevServer) -> str:
+    """That of the version which setup/gateway wrote last, as the gateway gives it to who reads it."""
+    connection = http.client.HTTPConnection(HOST, server.openbao.port, timeout=START_SECONDS)
+    with closing(connection):
+        connection.request("GET", "/v1/tenants/metadata/acme/app", headers={"X-Vault-Token": server.openbao.root_token})
+        metadata = json.load(connection.getresponse())["data"]
+    version = metadata["current_version"]
+    return etag_of(version, metadata["versions"][str(version)]["created_time"])
 
 
 def how_to_use(demo: Demo) -> str:
@@ -143,13 +194,18 @@ def how_to_use(demo: Demo) -> str:
             f"OpenBao, which is also the identity provider: {openbao.url}",
             "Tenants: acme and globex, each with a secret `app`",
             "People: alice writes and bob reads in acme, mallory is of globex, oscar operates acme",
-            f"The gateway: {demo.url}, described in {demo.url}/openapi.json",
+            f"The gateway: {demo.url}; to who shows a token, {demo.url}/openapi.json describes it",
             f"Its metrics and health, apart: http://{HOST}:{demo.metrics_port}/metrics, /livez, /readyz",
             f"What it logs: {demo.log}",
-            f"What the server logs of it: {openbao.audit_log}",
+            f"Who did what: {demo.audit}",
+            f"What the server wrote down of it: {openbao.audit_log}",
             "",
             "Paste this into a second terminal, in this folder, line by line:",
-            *(text for what, line in to_paste(demo.url) for text in ("", f"{what}:", f"  {line}")),
+            *(
+                text
+                for what, line in to_paste(demo.url, etag_of_app(demo.server))
+                for text in ("", f"{what}:", f"  {line}")
+            ),
             "",
             "Ctrl+C ends and removes all of it.",
         ]
@@ -159,12 +215,15 @@ def how_to_use(demo: Demo) -> str:
 def main() -> int:
     signals = Signals()
     try:
-        say("starting OpenBao, its identity provider and the gateway …")
+        say("starting OpenBao and what setup-vault.sh prepares on it; this takes some seconds …")
         with running(signals.check) as demo:
+            if demo.port != GATEWAY_PORT:
+                say(f"port {GATEWAY_PORT} is in use, so another was taken")
             print(how_to_use(demo), flush=True)
             signals.wait(demo.check)
         say("everything is stopped and removed")
     except Interrupted:
+        say("what had started is stopped and removed")
         return 128 + (signals.received or 0)
     except (DevServerError, OSError) as error:
         say(str(error))

@@ -157,7 +157,7 @@ class Problem(Exception):
         return {**members, **{name: value for name, value in optional.items() if value}}
 
     def body(self, request_id: str) -> bytes:
-        return json.dumps(self.as_dict(request_id)).encode()
+        return json.dumps(self.as_dict(request_id), separators=(",", ":")).encode() + b"\n"
 
 
 def problem_of(error: Exception) -> Problem:

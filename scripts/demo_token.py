@@ -1,6 +1,6 @@
 """Logs somebody in whom the demo of the gateway knows, and prints the JWT that a caller of the gateway shows.
 
-    scripts/demo-token --header alice | curl --header @- http://127.0.0.1:8080/vault/secrets/app
+    scripts/demo-token --header alice | curl --header @- http://127.0.0.1:8280/vault/secrets/app
 
 By stdin, the JWT is on no command line, where every user of the machine could read it.
 """

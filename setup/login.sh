@@ -3,8 +3,9 @@
 # shellcheck shell=bash disable=SC2154,SC2034  # what setup-vault.sh has found out, and what is for the rooms
 
 # Those that the AppRole gives, and its policy: however one logs in, the same is allowed for as long.
-token_settings=(token_policies="$entity" token_no_default_policy=true token_type="$TOKEN_TYPE"
+token_lifetime=(token_no_default_policy=true token_type="$TOKEN_TYPE"
   token_period="$TOKEN_PERIOD" token_ttl="$TOKEN_TTL" token_max_ttl="$TOKEN_MAX_TTL" token_num_uses=0)
+token_settings=(token_policies="$entity" "${token_lifetime[@]}")
 
 # not_empty NAME…: variables that must have a value.
 not_empty() {

@@ -23,8 +23,8 @@ CACHE_STATUS = {
 
 
 def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON, which nobody on the way may keep."""
-    body = json.dumps(content, separators=(",", ":")).encode()
+    """JSON, which nobody on the way may keep; it ends a line, for those who read it on a terminal."""
+    body = json.dumps(content, separators=(",", ":")).encode() + b"\n"
     return Response(body, status, {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})})
 
 

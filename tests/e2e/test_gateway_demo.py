@@ -121,11 +121,11 @@ def test_every_line_can_be_pasted(demo: Program, own: Path) -> None:
         "oscar GET /vault/secrets/app",
         "alice PUT /vault/secrets/app",
         "alice PUT /vault/secrets/app",
-        "alice POST /vault/rollback/app",
+        "oscar POST /vault/rollback/app",
     ]
     assert said[3][3].startswith('"3-')
     assert [json.loads(words[4]) for words in said[3:]] == [
-        {"data": {"owner": "acme", "api_key": "changed"}},
+        {"data": {"api_key": "lost"}},
         {"version": 1},
     ]
     assert "eyJ" not in demo.out + demo.err

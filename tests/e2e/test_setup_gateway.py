@@ -297,6 +297,7 @@ def test_service_knows_its_own_tenant_alone(prepared: Gateway, tenant: str, othe
         client.list(f"tenants/metadata/{other}")
     with pytest.raises(Forbidden):
         client.list("tenants/metadata")
+    assert client.auth.token.lookup_self()["data"]["policies"] == [f"{NAME}-{tenant}"]
     client.auth.token.renew_self()
     client.auth.token.revoke_self()
 
