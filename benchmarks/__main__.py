@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import freshness, issuing, processes, reads, scale, steady_hour
+from benchmarks import freshness, gateway, issuing, processes, reads, scale, steady_hour
 from benchmarks.bench import Bench, tell
 from benchmarks.report import Section, facts, page, table
 from devserver import DevServer, DevServerError
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "processes": processes.measure,
     "scale": scale.measure,
     "issuing": issuing.measure,
+    "gateway": gateway.measure,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = "BENCHMARKS.md"

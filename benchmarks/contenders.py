@@ -196,8 +196,10 @@ class Agent(Contender):
 class Proxy(Contender):
     """`bao proxy`: an HTTP server that adds its token to what it passes on, and caches what has a lease."""
 
-    def __init__(self, bench: Bench, login: Login) -> None:
+    def __init__(self, bench: Bench, login: Login, path: str = KV_DATA) -> None:
+        """`path` is what it is asked for to see whether it is ready."""
         self.port = free_port(0)
+        self._path = path
         folder = bench.new_folder("proxy")
         config = {
             **auto_auth(bench, login, folder),
@@ -211,7 +213,7 @@ class Proxy(Contender):
         """Whether it listens, and has logged in."""
         connection = HTTPConnection(HOST, self.port, timeout=2)
         try:
-            connection.request("GET", f"/v1/{KV_DATA}")
+            connection.request("GET", f"/v1/{self._path}")
             return connection.getresponse().status == 200
         except (OSError, HTTPException):
             return False

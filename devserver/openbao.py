@@ -62,11 +62,15 @@ class OpenBao:
         if self._process is not None:
             self._process.stop()
 
+    def send(self, number: signal.Signals) -> None:
+        """Such as SIGSTOP, by which it hangs, and SIGCONT."""
+        if self._process is not None:
+            self._process.send(number)
+
     def rotate_audit_log(self, to: Path) -> None:
         """Rename the audit file, as logrotate does, and have the server write a new one."""
         self.audit_log.rename(to)
-        if self._process is not None:
-            self._process.send(signal.SIGHUP)
+        self.send(signal.SIGHUP)
 
     def has_ui(self) -> bool:
         """Whether this build carries the web interface."""

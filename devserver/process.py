@@ -70,6 +70,10 @@ class Process:
         if self._process.poll() is not None:
             raise self.error(f"ended with status {self._process.returncode}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
