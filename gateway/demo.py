@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports from showing a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import http.client
 import os
 import sys

@@ -103,7 +103,7 @@ class ServedTenant(Tenant):
         manager.client.listen(self.token_life)
 
     async def start(self) -> None:
-        """Log in. What does not succeed soon is tried again, and /readyz says so; other tenants are served meanwhile."""
+        """Log in. What does not succeed soon is tried again, and /readyz says so; others are served meanwhile."""
         try:
             await asyncio.wait_for(self._manager.connect(), START_SECONDS)
         except asyncio.TimeoutError:

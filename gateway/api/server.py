@@ -55,6 +55,11 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            log.info("the API is at http://%s:%d", *listener.getsockname()[:2])
+
     async def on_tick(self, counter: int) -> bool:
         return self._told.is_set() or await super().on_tick(counter)
 
@@ -141,10 +146,8 @@ async def serve(settings: GatewaySettings, config: VaultConfig) -> None:
     log_to(sys.stdout)
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     signals = SignalHandler(lambda _: loop.call_soon_threadsafe(told.set))
-    host = settings.gateway.host
-    with closing(bound(host, settings.gateway.port)) as listener:
+    with closing(bound(settings.gateway.host, settings.gateway.port)) as listener:
         async with gateway_of(settings, config, told) as gate:
-            log.info("the API is at http://%s:%d", host, listener.getsockname()[1])
             await Server(uvicorn_config(settings, gate), gate, told).serve([listener])
     signals.ignore()
 
