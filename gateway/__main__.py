@@ -10,14 +10,16 @@ if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports fr
 import argparse
 import sys
 
-from gateway.api.server import run
+from config_loader import VaultConfig
+from gateway.api.server import CannotListen, run
 from gateway.settings import DEFAULT_PATH, GatewaySettings
 from gateway.tenants import vault_config
 from listeners.command_line import configure_logging
+from listeners.streams import open_missing
 from vaultkit.errors import ConfigurationError
 
 EPILOG = """\
-exit status: 0 ended by a signal, 1 the port is taken, 2 the configuration is wrong
+exit status: 0 ended by a signal, 1 a port is taken, 2 the configuration is wrong
 """
 
 
@@ -31,13 +33,33 @@ def main() -> int:
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [gateway/gateway.ini]")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     options = parser.parse_args()
+    open_missing()
     configure_logging(options.log_level, "json")
     try:
-        run(GatewaySettings.load(options.config), vault_config())
+        run(*load(options.config))
     except ConfigurationError as error:
         print("gateway.ini, config.ini or the environment:", *error.problems, sep="\n  ", file=sys.stderr)
         return 2
+    except CannotListen as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
+
+
+def load(path: str) -> tuple[GatewaySettings, VaultConfig]:
+    """Both files. Raises: ConfigurationError, with the problems of both."""
+    problems: list[str] = []
+    try:
+        settings = GatewaySettings.load(path)
+    except ConfigurationError as error:
+        problems += error.problems
+    try:
+        config = vault_config()
+    except ConfigurationError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return settings, config
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ gives to another. With act_as = caller nobody asks but the callers, and no token
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -29,8 +30,12 @@ from .problems import Problem
 from .settings import ServerSettings
 from .threads import Threads
 
+START_SECONDS = 5.0
+"""So long the start waits for the first token."""
 RENEWAL_SECONDS = 5.0
 """So long the answer to one request for a renewal does for all others."""
+
+log = logging.getLogger(__name__)
 
 
 def vault_config(environ: Mapping[str, str] | None = None) -> VaultConfig:
@@ -98,9 +103,11 @@ class ServedTenant(Tenant):
         manager.client.listen(self.token_life)
 
     async def start(self) -> None:
-        """Log in. What does not succeed now is tried again, and /readyz says so; other tenants are served meanwhile."""
+        """Log in. What does not succeed soon is tried again, and /readyz says so; others are served meanwhile."""
         try:
-            await self._manager.connect()
+            await asyncio.wait_for(self._manager.connect(), START_SECONDS)
+        except asyncio.TimeoutError:
+            log.warning("tenant %s: no token within %g s; it is served when there is one", self.name, START_SECONDS)
         except VaultError as error:
             log_error(f"tenant {self.name}", error)
 

@@ -6,6 +6,8 @@ goes wrong becomes a problem here, and nowhere else.
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,6 +47,11 @@ class Gate:
             await self._pass(exchange, scope, receive, answering)
         except ClientDisconnect:
             exchange.status = CLIENT_IS_GONE
+        except asyncio.CancelledError:
+            if not self.ending:
+                raise
+            # It has taken longer than the end allows. (Of a change nobody knows now whether Vault has made it.)
+            await self._apologise(Problem("gateway-ending"), answering, scope, receive)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is answered, and without its text
             await self._apologise(error, answering, scope, receive)
         finally:
