@@ -151,7 +151,7 @@ class Gateway:
     async def read(self, caller: Caller, path: str, min_version: int = 0) -> Reading:
         """The current version. Raises: Problem, or an error of `vaultkit.errors`, as all that follow do."""
         tenant = self._tenants[caller.tenant]
-        place, ask = tenant.place_of(path), self._ask_of(caller)
+        place, ask = tenant.place_of(path), self._ask_of(caller, "read")
         if ask is None:
             reading = await tenant.secrets.read(place, min_version=min_version)
         else:
@@ -164,7 +164,7 @@ class Gateway:
         """An older one."""
         tenant = self._tenants[caller.tenant]
         try:
-            return await tenant.secrets.read(tenant.place_of(path), version=version, ask=self._ask_of(caller))
+            return await tenant.secrets.read(tenant.place_of(path), version=version, ask=self._ask_of(caller, "read"))
         except SecretNotFound as error:
             raise no_such_version(error) from None
 
@@ -174,17 +174,17 @@ class Gateway:
         """A new version; on the condition that the current one has this ETag, or that there is none."""
         tenant = self._tenants[caller.tenant]
         return await tenant.secrets.write(
-            tenant.place_of(path), data, match=match, create_only=create_only, ask=self._ask_of(caller)
+            tenant.place_of(path), data, match=match, create_only=create_only, ask=self._ask_of(caller, "write")
         )
 
     async def delete(self, caller: Caller, path: str, match: str | None) -> None:
         """Delete the current version; older ones stay."""
         tenant = self._tenants[caller.tenant]
-        await tenant.secrets.delete(tenant.place_of(path), match=match, ask=self._ask_of(caller))
+        await tenant.secrets.delete(tenant.place_of(path), match=match, ask=self._ask_of(caller, "write"))
 
     async def roll_back(self, caller: Caller, path: str, version: int, match: str | None) -> Written:
         """Write an old version's values anew, which the caller need not be allowed to read."""
-        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller)
+        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller, "write")
         try:
             return await tenant.secrets.roll_back(tenant.place_of(path), version, match=match, ask=ask, reader=ask)
         except SecretNotFound as error:
@@ -193,12 +193,13 @@ class Gateway:
     async def history(self, caller: Caller, path: str) -> list[VersionInfo]:
         """All versions, without values."""
         tenant = self._tenants[caller.tenant]
-        return await tenant.secrets.history(tenant.place_of(path), ask=self._ask_of(caller))
+        return await tenant.secrets.history(tenant.place_of(path), ask=self._ask_of(caller, "read"))
 
     async def names(self, caller: Caller, prefix: str, after: str, limit: int) -> Page:
         """A page of the names below a prefix, of those that the caller may see."""
         tenant = self._tenants[caller.tenant]
-        page = await tenant.secrets.names(tenant.place_of(prefix), after=after, limit=limit, ask=self._ask_of(caller))
+        ask = self._ask_of(caller, "read")
+        page = await tenant.secrets.names(tenant.place_of(prefix), after=after, limit=limit, ask=ask)
         roles = self._roles.of(caller.claims, caller.tenant)
         below = f"{prefix}/" if prefix else ""
         return page._replace(
@@ -209,11 +210,11 @@ class Gateway:
         """Renew the token by which the secrets of the caller's tenant are read."""
         return await self._tenants[caller.tenant].renew_token()
 
-    def _ask_of(self, caller: Caller) -> Ask | None:
+    def _ask_of(self, caller: Caller, right: Literal["read", "write"]) -> Ask | None:
         """Who asks Vault; None: the tenant's own client."""
         if self._callers is None:
             return None
-        return self._callers.ask_as(caller.token, caller.digest, caller.expires, caller.tenant)
+        return self._callers.ask_as(caller.token, caller.digest, caller.expires, f"{caller.tenant}-{right}")
 
 
 def callers_of(settings: GatewaySettings, config: VaultConfig) -> Callers | None:
