@@ -35,7 +35,7 @@ from .identity import (
     Verifier,
 )
 from .keys import KeySet
-from .kv import Ask
+from .kv import MOST_NAMES, Ask
 from .problems import Problem
 from .rights import Rights
 from .roles import Roles
@@ -196,15 +196,17 @@ class Gateway:
         return await tenant.secrets.history(tenant.place_of(path), ask=self._ask_of(caller, "read"))
 
     async def names(self, caller: Caller, prefix: str, after: str, limit: int) -> Page:
-        """A page of the names below a prefix, of those that the caller may see."""
-        tenant = self._tenants[caller.tenant]
-        ask = self._ask_of(caller, "read")
-        page = await tenant.secrets.names(tenant.place_of(prefix), after=after, limit=limit, ask=ask)
-        roles = self._roles.of(caller.claims, caller.tenant)
+        """A page of the names below a prefix that the caller may see; of the others not even `next` tells."""
+        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller, "read")
+        place, roles = tenant.place_of(prefix), self._roles.of(caller.claims, caller.tenant)
         below = f"{prefix}/" if prefix else ""
-        return page._replace(
-            names=[name for name in page.names if self._allows(roles, "list", below + name.rstrip("/"))]
-        )
+        seen: list[str] = []
+        page = await tenant.secrets.names(place, after=after, limit=limit + 1, ask=ask)
+        while True:
+            seen += [name for name in page.names if self._allows(roles, "list", below + name.rstrip("/"))]
+            if len(seen) > limit or not page.next:
+                return Page(seen[:limit], seen[limit - 1] if len(seen) > limit else "")
+            page = await tenant.secrets.names(place, after=page.next, limit=MOST_NAMES, ask=ask)
 
     async def renew_token(self, caller: Caller) -> TokenInfo:
         """Renew the token by which the secrets of the caller's tenant are read."""
