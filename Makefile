@@ -72,7 +72,7 @@ $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r gateway/requirements.txt
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt
+$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
 	@touch $@
 

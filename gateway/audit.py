@@ -23,10 +23,7 @@ from .fields import NAME, REQUEST_ID, Check, is_canonical_path, is_like, is_one_
 
 log = logging.getLogger("gateway")
 
-OUTCOMES = (
-    "asked", "ok", "unauthenticated", "forbidden", "refused", "missing", "conflict", "overloaded", "unavailable",
-    "failed",
-)  # fmt: skip
+OUTCOMES = ("asked", "ok", "unauthenticated", "forbidden", "refused", "missing", "conflict", "unavailable", "failed")
 """asked: a change is about to be asked of Vault. refused: a bad path or body. conflict: a precondition did not hold."""
 CHANGES = frozenset({"write", "delete", "rollback", "renew"})
 """The verbs that want a line before."""

@@ -1,9 +1,9 @@
 """act_as = caller: Vault is asked with the caller's own JWT, so its policies and its audit log know the person.
 
 On OpenBao the JWT goes along with each request, which is run under the caller's policies and leaves no token (inline
-authentication, with a CEL role). On Vault, which has no such thing, the caller is logged in to a role of the tenant,
-for a batch token that is kept for a minute at most. Neither reads policies from the caller's entity: what another login
-of the same person has left there would count as well.
+authentication, with a CEL role). On Vault, which has no such thing, the caller is logged in to a role of their tenant
+and of the right that is needed, for a batch token that is kept for a minute at most. Neither reads policies from the
+caller's entity: what another login of the same person has left there would count as well.
 https://openbao.org/docs/rfcs/inline-auth
 """
 
@@ -64,7 +64,7 @@ class CallersAdapter(VaultAdapter):
 class Callers:
     """Asks Vault as callers, for any number of threads.
 
-    `mode` says how: inline, with the CEL role `role` at `mount`; or batch, with the role that `ask_as` names.
+    `mode` says how: inline, with the CEL role `role` at `mount`; or batch, with the role that each request names.
     """
 
     def __init__(
@@ -99,17 +99,19 @@ class Callers:
         """How many tokens are held."""
         return len(self._tokens)
 
-    def ask_as(self, jwt: str, digest: str, expires: float, role: str) -> Ask:
+    def ask_as(self, jwt: str, digest: str, expires: float, batch_role: str) -> Ask:
         """Who asks, for `Secrets`: the caller with this JWT, of which `digest` is the SHA-256, until it `expires`.
 
-        Seconds since the epoch. What it returns raises CallerRefused beside the errors of the request.
+        Seconds since the epoch. `batch_role` is for a batch login alone: which it may be is a matter of tenant and
+        right, since a role grants the same to all whom it takes. What is returned raises CallerRefused beside the
+        errors of the request.
         """
 
         def ask(request: Callable[[hvac.Client], Any]) -> Any:
             if expires <= self._clock.time():
                 raise CallerRefused("the caller's JWT has expired", jwt_is_bad=True)
             try:
-                return request(self._as_caller(jwt, digest, expires, role))
+                return request(self._as_caller(jwt, digest, expires, batch_role))
             except RequestRejected as error:
                 if refusal := login_refusal(error):
                     raise refusal from None
@@ -123,12 +125,12 @@ class Callers:
             self._tokens.clear()
         self._session.close()
 
-    def _as_caller(self, jwt: str, digest: str, expires: float, role: str) -> hvac.Client:
+    def _as_caller(self, jwt: str, digest: str, expires: float, batch_role: str) -> hvac.Client:
         api = self._api()
         if self._mode == "inline":
             api.adapter.login = self._inline_login(jwt)
         else:
-            api.token = self._token(jwt, digest, expires, role)
+            api.token = self._token(jwt, digest, expires, batch_role)
         return api
 
     # ── OpenBao: inline ──────────────────────────────────────────────────────────────────────────────────────────────

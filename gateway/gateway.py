@@ -35,7 +35,7 @@ from .identity import (
     Verifier,
 )
 from .keys import KeySet
-from .kv import Ask
+from .kv import MOST_NAMES, Ask
 from .problems import Problem
 from .rights import Rights
 from .roles import Roles
@@ -48,8 +48,6 @@ from .tokens import Description
 
 VERSION = "0.1.0"
 REMEMBERED_DECISIONS = 10_000
-Right = Literal["read", "write"]
-"""Of the roles that setup/gateway makes for each tenant; who may write may read."""
 
 
 class Gateway:
@@ -153,7 +151,7 @@ class Gateway:
     async def read(self, caller: Caller, path: str, min_version: int = 0) -> Reading:
         """The current version. Raises: Problem, or an error of `vaultkit.errors`, as all that follow do."""
         tenant = self._tenants[caller.tenant]
-        place, ask = tenant.place_of(path), self._ask_of(caller)
+        place, ask = tenant.place_of(path), self._ask_of(caller, "read")
         if ask is None:
             reading = await tenant.secrets.read(place, min_version=min_version)
         else:
@@ -166,7 +164,7 @@ class Gateway:
         """An older one."""
         tenant = self._tenants[caller.tenant]
         try:
-            return await tenant.secrets.read(tenant.place_of(path), version=version, ask=self._ask_of(caller))
+            return await tenant.secrets.read(tenant.place_of(path), version=version, ask=self._ask_of(caller, "read"))
         except SecretNotFound as error:
             raise no_such_version(error) from None
 
@@ -195,28 +193,30 @@ class Gateway:
     async def history(self, caller: Caller, path: str) -> list[VersionInfo]:
         """All versions, without values."""
         tenant = self._tenants[caller.tenant]
-        return await tenant.secrets.history(tenant.place_of(path), ask=self._ask_of(caller))
+        return await tenant.secrets.history(tenant.place_of(path), ask=self._ask_of(caller, "read"))
 
     async def names(self, caller: Caller, prefix: str, after: str, limit: int) -> Page:
-        """A page of the names below a prefix, of those that the caller may see."""
-        tenant = self._tenants[caller.tenant]
-        page = await tenant.secrets.names(tenant.place_of(prefix), after=after, limit=limit, ask=self._ask_of(caller))
-        roles = self._roles.of(caller.claims, caller.tenant)
+        """A page of the names below a prefix that the caller may see; of the others not even `next` tells."""
+        tenant, ask = self._tenants[caller.tenant], self._ask_of(caller, "read")
+        place, roles = tenant.place_of(prefix), self._roles.of(caller.claims, caller.tenant)
         below = f"{prefix}/" if prefix else ""
-        return page._replace(
-            names=[name for name in page.names if self._allows(roles, "list", below + name.rstrip("/"))]
-        )
+        seen: list[str] = []
+        page = await tenant.secrets.names(place, after=after, limit=limit + 1, ask=ask)
+        while True:
+            seen += [name for name in page.names if self._allows(roles, "list", below + name.rstrip("/"))]
+            if len(seen) > limit or not page.next:
+                return Page(seen[:limit], seen[limit - 1] if len(seen) > limit else "")
+            page = await tenant.secrets.names(place, after=page.next, limit=MOST_NAMES, ask=ask)
 
     async def renew_token(self, caller: Caller) -> TokenInfo:
         """Renew the token by which the secrets of the caller's tenant are read."""
         return await self._tenants[caller.tenant].renew_token()
 
-    def _ask_of(self, caller: Caller, right: Right = "read") -> Ask | None:
-        """Who asks Vault, and with which of the two roles of a batch login; None: the tenant's own client."""
+    def _ask_of(self, caller: Caller, right: Literal["read", "write"]) -> Ask | None:
+        """Who asks Vault; None: the tenant's own client."""
         if self._callers is None:
             return None
-        role = f"{caller.tenant}-{right}"
-        return self._callers.ask_as(caller.token, caller.digest, caller.expires, role)
+        return self._callers.ask_as(caller.token, caller.digest, caller.expires, f"{caller.tenant}-{right}")
 
 
 def callers_of(settings: GatewaySettings, config: VaultConfig) -> Callers | None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.backends import Backend, containers, embedded
+from tests.gateway_process import Prepared, prepared_server
 from tests.tools import skip_without_tool, tell_of_missing
 from vaultkit.auth.login import LOGINS
 
@@ -60,6 +61,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         running = embedded()
     with running as backend:
         yield backend
+
+
+@pytest.fixture(scope="module")
+def gateway_server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    """The server with all that the gateway needs; each module has gateways of its own on it."""
+    with prepared_server(backend, tmp_path_factory.mktemp("gateway")) as prepared:
+        yield prepared
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ..problems import Problem
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 OUTCOMES = {
-    401: "unauthenticated", 403: "forbidden", 404: "missing", 412: "conflict", 428: "conflict", 429: "overloaded",
+    401: "unauthenticated", 403: "forbidden", 404: "missing", 412: "conflict", 428: "conflict",
     500: "failed", 502: "unavailable", 503: "unavailable", 504: "unavailable",
 }  # fmt: skip
 

@@ -202,7 +202,8 @@ class Description(Endpoint):
 
     template = "/openapi.json"
 
-    async def get(self, _: Request) -> Response:
+    async def get(self, request: Request) -> Response:
+        asked.query(request)
         return Response(OPENAPI.read_bytes(), 200, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
 

@@ -154,7 +154,8 @@ async def serve(settings: GatewaySettings, config: VaultConfig) -> None:
 def run(settings: GatewaySettings, config: VaultConfig) -> None:
     """Serve on the loop that suits: uvloop's, which Windows has not, takes half the time of asyncio's own."""
     try:
-        from uvloop import run as run_loop
+        import uvloop
     except ImportError:
-        from asyncio import run as run_loop
-    run_loop(serve(settings, config))
+        asyncio.run(serve(settings, config))
+    else:
+        uvloop.run(serve(settings, config))
