@@ -107,8 +107,9 @@ def _single(request: Request, name: bytes) -> str | None:
 
 async def body(request: Request, limits: LimitsSettings) -> bytes:
     """All of it, counted as it comes: Content-Length is but a claim. Raises: Problem."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
+    media_type = (_single(request, b"content-type") or "").partition(";")[0].strip().lower()
+    encoding = _single(request, b"content-encoding") or "identity"
+    if media_type != "application/json" or encoding.lower() != "identity":
         raise Problem("media-type-unsupported")
     try:
         return await asyncio.wait_for(_counted(request, limits.body_size), limits.body_seconds)

@@ -26,6 +26,7 @@ from vaultkit.errors import ConfigurationError
 from ..access_log import AccessLog
 from ..gateway import Gateway
 from ..settings import GatewaySettings
+from .connection import Connection
 from .gate import Gate
 from .routes import TEMPLATES, router
 
@@ -76,7 +77,7 @@ def uvicorn_config(settings: GatewaySettings, gate: Gate) -> uvicorn.Config:
         gate,
         host=settings.gateway.host,
         port=settings.gateway.port,
-        http="httptools",  # h11 takes a Content-Length beside Transfer-Encoding, which smuggles requests
+        http=Connection,  # by httptools: h11 takes a Content-Length beside Transfer-Encoding, which smuggles requests
         ws="none",
         lifespan="off",
         access_log=False,  # it would write paths and queries as they came
