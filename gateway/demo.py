@@ -79,7 +79,7 @@ def running(check: Callable[[], None]) -> Iterator[Demo]:
             say("starting the gateway …")
             demo = start(server, secrets)
             try:
-                demo.process.wait_until(lambda: is_ready(demo.metrics_port), START_SECONDS, check)
+                demo.process.wait_until(lambda: is_ready(demo), START_SECONDS, check)
                 with announced("gateway", Running(vault=server.openbao.url, secrets=secrets)):
                     yield demo
             finally:
@@ -133,9 +133,11 @@ def start(server: DevServer, secrets: str) -> Demo:
     return Demo(server, process, log, audit, port, metrics_port)
 
 
-def is_ready(metrics_port: int) -> bool:
-    """Whether the gateway has its keys and its tokens. Not through a proxy: this is loopback."""
-    connection = http.client.HTTPConnection(HOST, metrics_port, timeout=2)
+def is_ready(demo: Demo) -> bool:
+    """Whether the gateway has its keys and its tokens: ours, and not another that took the port in the meantime."""
+    if demo.url not in demo.log.read_text(encoding="utf-8"):
+        return False
+    connection = http.client.HTTPConnection(HOST, demo.metrics_port, timeout=2)  # through no proxy: this is loopback
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

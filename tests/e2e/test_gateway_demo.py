@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 ports = (int(os.environ[name]) for name in ("GATEWAY_PORT", "GATEWAY_METRICS_PORT"))
 servers = [ThreadingHTTPServer(("127.0.0.1", port), Handler) for port in ports]
 threading.Thread(target=servers[0].serve_forever, daemon=True).start()
-print("listening", os.environ["GATEWAY_SECRET_ID_FILE"], flush=True)
+print("listening at http://127.0.0.1:" + os.environ["GATEWAY_PORT"], flush=True)
 servers[1].serve_forever()
 """
 DEMO = """
