@@ -91,7 +91,7 @@ def started(bench: Bench, secrets: Path) -> Iterator[tuple[dict[str, Place], Pro
         bench.until(proxy.is_ready, PROXY)
         ours = demo.start(bench.server, str(secrets))
         stack.callback(ours.process.stop)
-        bench.until(lambda: demo.is_ready(ours.metrics_port), "the gateway")
+        bench.until(lambda: demo.is_ready(ours), "the gateway")
         bare = {name: uvicorn(bench, stack, name, issuer) for name in ("starlette", "fastapi")}
         jwt = f"Authorization: Bearer {jwt_of_alice(bench, secrets)}"
         read, through = "/vault/secrets/app", "/v1/tenants/data/acme/app"

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry
 
@@ -62,6 +63,7 @@ class Gateway:
             registry, version=VERSION, routes=routes, tenants=settings.gateway.tenants, auth_outcomes=AUTH_OUTCOMES
         )
         self._roles = Roles.load(Path(settings.gateway.roles))
+        self._held: WeakKeyDictionary[Caller, frozenset[str]] = WeakKeyDictionary()
         # A decision is a function of roles, verb and path alone, so it may be remembered for as long as we run.
         self._allows = lru_cache(REMEMBERED_DECISIONS)(self._roles.allows)
         self._keys = KeySet(settings.identity, fetched=self.metrics.jwks_refresh)
@@ -124,9 +126,15 @@ class Gateway:
 
     def may(self, caller: Caller, verb: str, path: str) -> bool:
         """What the gateway's own roles say; Vault's policies have a say of their own."""
-        allowed = self._allows(self._roles.of(caller.claims, caller.tenant), verb, path)
+        allowed = self._allows(self._roles_of(caller), verb, path)
         self.metrics.authz("allow" if allowed else "deny", "rbac")
         return allowed
+
+    def _roles_of(self, caller: Caller) -> frozenset[str]:
+        held = self._held.get(caller)
+        if held is None:
+            held = self._held[caller] = self._roles.of(caller.claims, caller.tenant)
+        return held
 
     def demand(self, caller: Caller, verb: str, path: str) -> None:
         """Raises: Problem, before Vault or the cache is asked: so nobody learns what there is."""

@@ -48,9 +48,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Caller:
-    """Who is calling, as the identity provider vouches for it."""
+    """Who is calling, as the identity provider vouches for it. The same object for as long as the JWT is remembered."""
 
     subject: str
     username: str

@@ -79,7 +79,7 @@ class Secret(Endpoint):
         reading = await self._read(path, version, least)
         self.exchange.version, self.exchange.cache = reading.version, reading.outcome
         headers = headers_of(reading, self.gateway.settings.cache.refresh_interval)
-        if asked.is_known_already(request, reading.etag):
+        if asked.is_known_already(request, headers["ETag"]):
             return no_content(304, headers)
         return answer(what_was_read(reading), headers=headers)
 
