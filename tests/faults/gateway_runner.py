@@ -52,7 +52,7 @@ class Pace:
 
 
 DEFAULTS = Pace(
-    "the settings of config.ini and gateway.ini, but keys that are fetched every 10 s", 60.0, 30.0, 1.0, 35.0, 0.2, 30,
+    "the settings of config.ini and gateway.ini, but for keys fetched every 10 s", 60.0, 30.0, 1.0, 35.0, 0.2, 30,
     {
         "HTTP_TIMEOUT": "30", "TOKEN_CHECK_INTERVAL": "10", "TOKEN_BACKOFF_MAX": "30",
         "GATEWAY_CACHE_REFRESH_INTERVAL": "5", "GATEWAY_CACHE_PATIENCE": "1", "GATEWAY_CACHE_BACKOFF_MAX": "30",

@@ -30,6 +30,7 @@ def test_document_holds_every_fault_of_the_gateway(request: pytest.FixtureReques
     rows = [[cell.strip() for cell in each.split("|")] for each in lines]
     assert lines[0] == HEAD.splitlines()[0].strip("| ")
     assert [each[:5] for each in rows[2:]] == [row(fault) for fault in CATALOGUE], "run make faults"
-    for *_, wait, recovery in rows[2:]:
+    for *_, wait, health, recovery in rows[2:]:
         assert float(re.sub(r"[^0-9.]", "", wait)) <= DEFAULTS.patience + 1
+        assert float(re.sub(r"[^0-9.]", "", health)) <= 1
         assert float(re.sub(r"[^0-9.]", "", recovery)) <= DEFAULTS.bound
