@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from config_loader import DEFAULT_PATH, VaultConfig, read
+from config_loader import DEFAULT_PATH, SECTIONS, VaultConfig, read
 from vault_client import VaultClient
 from vaultkit.auth.grant import TokenInfo
 from vaultkit.errors import ConfigurationError, PermissionDenied, RequestRejected, VaultError
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 def vault_config(environ: Mapping[str, str] | None = None) -> VaultConfig:
     """Where Vault is, as config.ini says; who logs in there is a tenant's matter. Raises: ConfigurationError."""
     found = read(DEFAULT_PATH, os.environ if environ is None else environ, to_log_in=False)
-    vault = replace(found.pop("vault"), auth_method="approle")
-    return VaultConfig(vault=vault, **{section: found[section] for section in found if hasattr(VaultConfig, section)})
+    settings = {section: found[section] for section in SECTIONS}
+    return VaultConfig(**{**settings, "vault": replace(found["vault"], auth_method="approle")})
 
 
 class TokenLife:

@@ -90,18 +90,31 @@ class Vault:
     def __init__(self, name: str, root: hvac.Client, folder: Path, mount: str = "my-vault-app-kv") -> None:
         self.name, self.root, self.folder, self.mount = name, root, folder, mount
         self.versions = 0
+        self.secret_ids: list[str] = []
 
     def prepare(self) -> Vault:
+        """Safe to call again: what was taken away is there again, and the secret_ids are new."""
         self.folder.mkdir(exist_ok=True)
+        if f"{self.mount}/" not in self.root.sys.list_mounted_secrets_engines()["data"]:
+            self.root.sys.enable_secrets_engine("kv", path=self.mount, options={"version": "2"})
+            until(self._takes_writes, self.mount)
         for tenant in TENANTS:
             self.give_policy(tenant, POLICY)
             role = {"token_policies": self.role(tenant), "token_no_default_policy": False, "token_period": "5m"}
             self.root.adapter.post(f"/v1/auth/approle/role/{self.role(tenant)}", json=role)
             url = f"/v1/auth/approle/role/{self.role(tenant)}"
             self.root.adapter.post(f"{url}/role-id", json={"role_id": self.role(tenant)})
-            (self.folder / tenant).write_text(self.root.adapter.post(f"{url}/secret-id")["data"]["secret_id"])
+            self.secret_ids.append(self.root.adapter.post(f"{url}/secret-id")["data"]["secret_id"])
+            (self.folder / tenant).write_text(self.secret_ids[-1])
         self.write()
         return self
+
+    def _takes_writes(self) -> bool:
+        """A new mount needs a moment."""
+        with suppress(hvac.exceptions.InvalidRequest):
+            self.write("first")
+            return True
+        return False
 
     def role(self, tenant: str) -> str:
         return f"{self.name}-{tenant}"

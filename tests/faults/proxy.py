@@ -49,6 +49,7 @@ class Exchange:
                 if (behaviour := self.proxy.note(data)) is not None:
                     behaviour(self)
                     break
+                self.proxy.ended.wait(self.proxy.delay)
                 self.pass_on(data)
         self.end()
         self._close()
@@ -99,6 +100,8 @@ class Proxy:
         self.tls = tls
         self.requests: list[tuple[float, str]] = []
         """When each request of a client came, by the monotonic clock, and its method and path."""
+        self.delay = 0.0
+        """How long a request is held up that is passed on, seconds."""
         self._behaviour: Behaviour | None = None
         self._only = ""
         self._exchanges: list[Exchange] = []

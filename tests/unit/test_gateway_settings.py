@@ -11,6 +11,7 @@ import pytest
 
 from gateway.roles import Roles
 from gateway.settings import DEFAULT_PATH, SECTIONS, GatewaySettings, is_trusted
+from gateway.tenants import vault_config
 from vaultkit.errors import ConfigurationError
 
 ENOUGH = {"GATEWAY_SECRET_ID_FILE": "/run/{tenant}.secret-id"}
@@ -126,3 +127,9 @@ def test_no_section_is_left_unread(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         GatewaySettings.load(path, ENOUGH)
     assert [problem.split(":")[0] for problem in error.value.problems] == ["[gateway_limit]", "[identity]"]
+
+
+def test_requests_to_vault_are_bound_as_config_ini_says() -> None:
+    """Its sections are the gateway's, too, all but who logs in."""
+    config = vault_config({"HTTP_TIMEOUT": "2.5", "TOKEN_BACKOFF_MAX": "2", "VAULT_AUTH_METHOD": "jwt"})
+    assert (config.http.timeout, config.token.backoff_max, config.vault.auth_method) == (2.5, 2.0, "approle")
