@@ -74,6 +74,8 @@ class Gateway:
         self._callers = callers_of(settings, config)
         self._tenants = serve_tenants(settings.gateway, config, self._cache, self._threads)
         self._audit = audit_of(settings, self.metrics)
+        self.listens = False
+        """Whether the API's listener is there. (That of the metrics comes first.)"""
         self.metrics.watch_cache(lambda: len(self._cache))
         for tenant in self._tenants.values():
             if isinstance(tenant, ServedTenant):
@@ -101,7 +103,8 @@ class Gateway:
         once. A tenant's token that has run out, which is what becomes of a long outage, does count.
         """
         tokens = {f"token of {tenant.name}": tenant.is_ready or "there is none" for tenant in self._tenants.values()}
-        return {"keys of the identity provider": self._keys.ready or "there are none", **tokens}
+        keys = self._keys.ready or "there are none"
+        return {"the API": self.listens or "it does not listen yet", "keys of the identity provider": keys, **tokens}
 
     # ── Who ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

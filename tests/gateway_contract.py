@@ -45,8 +45,8 @@ def responses_to(method: str, path: str) -> Mapping[str, Any]:
         return dict(operation["responses"])
     common = DOCUMENT["paths"]["/openapi.json"]["get"]["responses"]
     gate = {status: common[status] for status in OF_THE_GATE}
-    own = ("405", "NoSuchMethod") if template else ("404", "NoSuchRoute")
-    return {**gate, own[0]: DOCUMENT["components"]["responses"][own[1]]}
+    names = {"405": "NoSuchMethod"} if template else {"404": "NoSuchRoute", "400": "BadRequest"}
+    return {**gate, **{status: DOCUMENT["components"]["responses"][name] for status, name in names.items()}}
 
 
 def check(method: str, target: str, status: int, headers: Mapping[str, str], body: bytes) -> None:

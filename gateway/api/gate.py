@@ -37,6 +37,10 @@ class Gate:
         self.ending = False
         """Whether the gateway is being shut down: what comes now goes to another replica."""
 
+    def open(self) -> None:
+        """From now on requests come: /readyz may send them here."""
+        self._gateway.listens = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # no WebSocket is answered

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +35,15 @@ decided: Callable[[bytes], str] = lru_cache(10_000)(canonical)
 """The canonical path of a raw one; the same for ever."""
 
 
+class Whatever(PathConvertor):
+    """Also a line feed: it is refused as a path, and its route is one all the same."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("whatever", Whatever())
+
+
 class Endpoint(HTTPEndpoint):
     """One route. Its path is cut out of the raw target: what a server has decoded has lost what it was."""
 
@@ -46,21 +56,22 @@ class Endpoint(HTTPEndpoint):
         self.caller = self.exchange.caller
         self.limits = self.gateway.settings.limits
         self.exchange.route = self.template
+        self.raw_path = self._behind_the_route()
 
     @classmethod
     def route(cls) -> Route:
-        return Route(cls.template.replace("{path}", "{path:path}").replace("{prefix}", "{path:path}"), cls)
+        return Route(cls.template.replace("path}", "path:whatever}").replace("prefix}", "prefix:whatever}"), cls)
 
-    def raw_path(self) -> bytes:
-        """What stands behind the route, as it came. Raises: Problem, if the route itself came in another spelling."""
-        begins = self.template.partition("{")[0].encode()
+    def _behind_the_route(self) -> bytes:
+        """What stands there, as it came. Raises: Problem, if the route itself came in another spelling."""
+        begins, has_path, _ = self.template.partition("{")
         raw: bytes = self.scope["raw_path"]
-        if not raw.startswith(begins):
+        if not raw.startswith(begins.encode()) or not (has_path or raw == begins.encode()):
             raise Problem("path-refused", "the route itself must not be percent-encoded")
         return raw[len(begins) :]
 
     def path(self) -> str:
-        return decided(self.raw_path())
+        return decided(self.raw_path)
 
     async def method_not_allowed(self, request: Request) -> NoReturn:
         raise Problem("method-not-allowed", headers={"Allow": ", ".join(self._allowed_methods)})
@@ -148,7 +159,7 @@ class Names(Endpoint):
     template = "/vault/list/{prefix}"
 
     async def get(self, request: Request) -> Response:
-        prefix = canonical_prefix(self.raw_path())
+        prefix = canonical_prefix(self.raw_path)
         query = asked.query(request, "after", "limit")
         limit = asked.number(query, "limit", 1, MOST_NAMES_ON_A_PAGE) or NAMES_ON_A_PAGE
         after = asked.name_at(query)

@@ -58,6 +58,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._gate.open()
         for listener in sockets or []:
             log.info("the API is at http://%s:%d", *listener.getsockname()[:2])
 

@@ -110,7 +110,7 @@ def test_bounds_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["app", "team/db", "a b", "café", "..a", "a..", "/".join("abcdefghijklmnop"), "x" * 128,
+    ["app", "team/db", "a b", "a ", " a", "a /b", "a/ b", "café", "..a", "a..", "/".join("abcdefghijklmnop"), "x" * 128,
      "", "/", "a/", "/a", "a//b", ".", "..", "a/../b", "./a", "a/.", "a;b", "a?b", "a#b", "a%2fb", "a\\b", "{a}", "a*",
      "a+", "a\x00", "a\nb", "a\x7fb", "x" * 129, "/".join("abcdefghijklmnopq")],
 )  # fmt: skip
