@@ -35,7 +35,7 @@ from .identity import (
     Verifier,
 )
 from .keys import KeySet
-from .kv import Ask
+from .kv import Ask, bare
 from .problems import Problem
 from .rights import Rights
 from .roles import Roles
@@ -168,6 +168,7 @@ class Gateway:
         except SecretNotFound as error:
             raise no_such_version(error) from None
 
+    @bare  # or its frame would show the values
     async def write(
         self, caller: Caller, path: str, data: Mapping[str, Any], match: str | None, create_only: bool
     ) -> Written:
