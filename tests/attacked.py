@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from devserver.openbao import free_port
-from gateway.access_log import log_to
 from gateway.api.gate import Gate
 from gateway.api.server import Server, gateway_of, uvicorn_config
 from gateway.settings import GatewaySettings
@@ -243,10 +242,14 @@ def logged() -> Iterator[io.StringIO]:
     handler.setFormatter(JsonFormatter())
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    log_to(stream)
+    lines = logging.StreamHandler(stream)
+    access.addHandler(lines)  # beside those of another gateway of this process
+    access.propagate = False
+    access.setLevel(logging.INFO)
     try:
         yield stream
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        access.handlers, access.propagate = [], True
+        access.removeHandler(lines)
+        access.propagate = not access.handlers

@@ -154,9 +154,13 @@ def test_what_does_not_end_is_cut_off(gateway: Attacked, begins: bytes) -> None:
         connected.sendall(begins)
         more = b"\r\n" * 32_768 if begins == b"\r\n" else b"a" * 65_536
         with pytest.raises(OSError):  # noqa: PT011  # reset, or a broken pipe
-            for _ in range(1000):  # 64 MB
-                connected.sendall(more)
-                time.sleep(0.001)
+            send_for_ever(connected, more)
+
+
+def send_for_ever(connected: socket.socket, more: bytes) -> None:
+    for _ in range(1000):  # 64 MB
+        connected.sendall(more)
+        time.sleep(0.001)
 
 
 def test_silence_is_hung_up_on(gateway: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tenants under load at equal paths, rights that are taken away, and figures and memory that strangers cannot make grow."""
+"""Tenants under load at equal paths, rights that are taken away, and what strangers cannot make grow."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def series(text: str) -> set[str]:
 
 
 def test_strangers_make_no_series(gateway: Attacked) -> None:
-    """Random methods, routes, paths, tenants, kids: the figures are those that were there. (By hypothesis: unit tests.)"""
+    """Random methods, routes, paths, tenants, kids: the figures are those that were there."""
     methods = [
         "GET",
         "HEAD",
