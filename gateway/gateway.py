@@ -36,7 +36,7 @@ from .identity import (
     Verifier,
 )
 from .keys import KeySet
-from .kv import MOST_NAMES, Ask
+from .kv import MOST_NAMES, Ask, bare
 from .problems import Problem
 from .rights import Rights
 from .roles import Roles
@@ -179,6 +179,7 @@ class Gateway:
         except SecretNotFound as error:
             raise no_such_version(error) from None
 
+    @bare  # or its frame would show the values
     async def write(
         self, caller: Caller, path: str, data: Mapping[str, Any], match: str | None, create_only: bool
     ) -> Written:

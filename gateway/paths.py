@@ -39,7 +39,7 @@ def canonical_prefix(raw: bytes) -> str:
 
 def checked(path: str) -> str:
     """The path itself, if it is a canonical one. Raises: PathRefused."""
-    if len(path.encode()) > MOST_BYTES:
+    if len(path.encode("utf-8", "surrogatepass")) > MOST_BYTES:  # a lone surrogate is none of the printable ones, below
         raise PathRefused(f"a path has at most {MOST_BYTES} bytes")
     # Vault tells full-width dots from dots; but who knows what does not.
     if unicodedata.normalize("NFKC", path) != path:

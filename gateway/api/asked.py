@@ -7,7 +7,9 @@ import base64
 import binascii
 import json
 import re
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
@@ -16,6 +18,9 @@ from ..paths import MOST_BYTES, PathRefused, checked
 from ..problems import Problem
 from ..settings import LimitsSettings
 from .exchange import values
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 ETAG = re.compile(r'"[0-9]{1,15}-[0-9a-f]{12}"', re.ASCII)
@@ -105,6 +110,21 @@ def _single(request: Request, name: bytes) -> str | None:
 # ── Body ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def without_body(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let what is wrong with a body leave without the frames below, whose variables hold it (P1)."""
+
+    @wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except (Problem, bodies.BodyRefused) as error:
+            bare = error.with_traceback(None)
+            bare.__context__ = None
+        raise bare
+
+    return guarded
+
+
 async def body(request: Request, limits: LimitsSettings) -> bytes:
     """All of it, counted as it comes: Content-Length is but a claim. Raises: Problem."""
     media_type = (_single(request, b"content-type") or "").partition(";")[0].strip().lower()
@@ -126,11 +146,13 @@ async def _counted(request: Request, most: int) -> bytes:
     return bytes(read)
 
 
+@without_body
 async def secret(request: Request, limits: LimitsSettings) -> dict[str, Any]:
     """What is to be written. Raises: Problem, BodyRefused."""
     return bodies.parse(await body(request, limits), limits)
 
 
+@without_body
 async def version_to_put_back(request: Request, limits: LimitsSettings) -> int:
     """Of {"version": 3}. Raises: Problem."""
     found = await _object(request, limits, "version")
@@ -140,6 +162,7 @@ async def version_to_put_back(request: Request, limits: LimitsSettings) -> int:
     return version
 
 
+@without_body
 async def paths(request: Request, limits: LimitsSettings) -> list[str]:
     """Of {"paths": ["app", "team/db"]}. Raises: Problem, for what is no list; what is no path is each one's affair."""
     found = await _object(request, limits, "paths")

@@ -35,6 +35,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
+        self.access_log = False  # whoever listens to its logger: it writes paths and queries as they came
         self._wait = self.loop.call_later(LONGEST_WAIT_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -106,6 +106,13 @@ def values(scope: Scope, name: bytes) -> Iterator[bytes]:
     return (value for found, value in scope["headers"] if found == name)
 
 
+def taken(scope: Scope, name: bytes) -> list[bytes]:
+    """All values of a header, which the scope holds no longer."""
+    found = list(values(scope, name))
+    scope["headers"] = [header for header in scope["headers"] if header[0] != name]
+    return found
+
+
 def sent(scope: Scope, name: bytes) -> str:
     """The one value of a header; nothing, if there are several or none."""
     found = list(values(scope, name))

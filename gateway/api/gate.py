@@ -19,7 +19,7 @@ from ..asking import ASKING, Asking
 from ..gateway import Gateway
 from ..problems import Problem, problem_of
 from .answers import problem
-from .exchange import Exchange, begin, values
+from .exchange import Exchange, begin, taken
 
 CLIENT_IS_GONE = 499
 """For the log alone: nobody is there to be answered."""
@@ -63,18 +63,25 @@ class Gate:
             self._tell(exchange, scope["method"])
 
     async def _pass(self, exchange: Exchange, scope: Scope, receive: Receive, send: Answering) -> None:
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        authorization = taken(scope, b"authorization")
+        try:
+            self._admit(size)
+            exchange.is_of(self._gateway.caller_at_hand(authorization) or await self._gateway.caller_of(authorization))
+        finally:
+            authorization.clear()  # from here on no variable of a frame holds the token (P1)
+        ASKING.set(Asking(exchange.passed_on(), self._watch))
+        await self._routes(scope, receive, send)
+
+    def _admit(self, size: int) -> None:
+        """Raises: Problem, for who comes when no more can be taken, or brings too much."""
         limits = self._gateway.settings.limits
         if self.ending:
             raise Problem("gateway-ending", headers={"Connection": "close"})
         if self._under_way > limits.connections:
             raise Problem("gateway-busy")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > limits.header_size:
+        if size > limits.header_size:
             raise Problem("headers-too-large")
-        authorization = list(values(scope, b"authorization"))
-        caller = self._gateway.caller_at_hand(authorization)
-        exchange.is_of(caller or await self._gateway.caller_of(authorization))
-        ASKING.set(Asking(exchange.passed_on(), self._watch))
-        await self._routes(scope, receive, send)
 
     async def _apologise(self, error: Exception, answering: Answering, scope: Scope, receive: Receive) -> None:
         found = problem_of(error)

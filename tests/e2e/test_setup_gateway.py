@@ -53,6 +53,20 @@ class Gateway:
             check=False,
         )  # fmt: skip
 
+    def remove(self) -> None:
+        """The server is as it was."""
+        root = self.backend.root
+        for tenant in ("acme", "globex", "initech", "other"):
+            root.adapter.delete(f"/v1/auth/approle/role/{NAME}-{tenant}")
+            for policy in (f"{NAME}-{tenant}", f"gateway-{tenant}-read", f"gateway-{tenant}-write"):
+                root.sys.delete_policy(policy)
+        for mount in ("tenants", "kv-acme", "kv-globex"):
+            root.sys.disable_secrets_engine(mount)
+        for method in ("gateway-jwt", "userpass"):
+            root.sys.disable_auth_method(method)
+        for name in PEOPLE:
+            root.secrets.identity.delete_entity_by_name(name)
+
     def files(self) -> dict[str, str]:
         return {path.name: path.read_text().strip() for path in sorted(self.secrets.iterdir())}
 
@@ -119,17 +133,7 @@ def gateway(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Prepared, with another tenant at first; afterwards the server is as it was."""
     made = Gateway(backend, tmp_path_factory.mktemp("gateway") / "secrets")
     yield made
-    root = backend.root
-    for tenant in ("acme", "globex", "initech", "other"):
-        root.adapter.delete(f"/v1/auth/approle/role/{NAME}-{tenant}")
-        for policy in (f"{NAME}-{tenant}", f"gateway-{tenant}-read", f"gateway-{tenant}-write"):
-            root.sys.delete_policy(policy)
-    for mount in ("tenants", "kv-acme", "kv-globex"):
-        root.sys.disable_secrets_engine(mount)
-    for method in ("gateway-jwt", "userpass"):
-        root.sys.disable_auth_method(method)
-    for name in PEOPLE:
-        root.secrets.identity.delete_entity_by_name(name)
+    made.remove()
 
 
 @dataclass
