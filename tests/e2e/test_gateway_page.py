@@ -89,10 +89,11 @@ def shape(line: str) -> str:
 
 
 def test_screen_is_what_the_demo_shows(demo: Demo) -> None:
-    """Each line of the page's first screen, in its order."""
+    """Each line of the page's first screen, in its order; and no database is prepared for it."""
     shown = [shape(line) for line in blocks("text", PAGE)[0].splitlines()]
     seen = [shape(line) for line in (demo.program.err + demo.program.out).splitlines()]
     assert [line for line in seen if line in shown] == shown
+    assert "dynamic role" not in demo.program.err
 
 
 def test_five_lines_show_what_they_say(demo: Demo) -> None:
