@@ -69,6 +69,7 @@ $(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
 	@touch $@
 
 $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
+	@echo "Installing what the gateway needs (once) …"
 	@$(BIN)/pip install $(PIP_OPTIONS) -r gateway/requirements.txt
 	@touch $@
 

@@ -27,7 +27,8 @@ What it makes, for the application's NAME ([vault] entity in config.ini, or VAUL
   a new secret_id                those issued before stay good
 Something of another kind at one of these paths is an error, and nothing is changed.
 
-The PostgreSQL that issues the database credentials, as the *server* reaches it:
+The PostgreSQL that issues the database credentials, as the *server* reaches it; none, and nothing of it is made, with
+DATABASE_DYNAMIC_ENABLED=false and DATABASE_STATIC_ENABLED=false:
   DB_HOST      [127.0.0.1]       a host name, or the folder of a Unix socket
   DB_PORT      [5432]
   DB_NAME      [postgres]
@@ -129,11 +130,14 @@ for name in FORMAT DETAILED CLI_NO_COLOR WRAP_TTL AGENT_ADDR; do unset "VAULT_$n
 
 # Read as the application reads them: so both mean the same server and the same role.
 settings=$(python "$here/config_loader.py" \
-  vault.entity vault.role_id vault.url vault.namespace vault.ca_file vault.tls_verify) || exit
+  vault.entity vault.role_id vault.url vault.namespace vault.ca_file vault.tls_verify \
+  database_dynamic.enabled database_static.enabled) || exit
 {
   IFS= read -r entity; IFS= read -r role_id; IFS= read -r url
   IFS= read -r namespace; IFS= read -r ca_file; IFS= read -r tls_verify
+  IFS= read -r dynamic_enabled; IFS= read -r static_enabled
 } <<<"$settings"
+case $dynamic_enabled$static_enabled in falsefalse) uses_database="" ;; *) uses_database=yes ;; esac
 kv=$entity-kv database=$entity-database static_user=$entity-static role=auth/approle/role/$entity
 
 [ -n "${VAULT_TOKEN:-}" ] || die "VAULT_TOKEN is not set; it takes a token that may administer $url"
@@ -159,7 +163,7 @@ for name in TOKEN_TYPE TOKEN_PERIOD TOKEN_TTL TOKEN_MAX_TTL SECRET_ID_TTL DB_HOS
   DB_DYNAMIC_TTL DB_DYNAMIC_MAX_TTL DB_ROTATION_PERIOD; do
   [ -n "${!name}" ] || die "$name is empty; give it a value, or unset it to have the default"
 done
-[ -n "${DB_PASSWORD:-}" ] || die "DB_PASSWORD is not set; it takes the password of $DB_USER in PostgreSQL on $DB_HOST"
+[ -n "${DB_PASSWORD:-}" ] || [ -z "$uses_database" ] || die "DB_PASSWORD is not set; it takes the password of $DB_USER in PostgreSQL on $DB_HOST"
 
 # ── What is there already ────────────────────────────────────────────────────────────────────────────────────────────
 printf 'Preparing %s for %s\n' "$VAULT_ADDR" "$entity" >&2
@@ -179,7 +183,7 @@ must_be() {
 must_be auth/approle "$approle_type" approle
 must_be "$kv" "$kv_type" kv
 [ -z "$kv_type" ] || must_be "$kv" "kv version ${kv_version:-1}" "kv version 2"
-must_be "$database" "$database_type" database
+[ -z "$uses_database" ] || must_be "$database" "$database_type" database
 
 # The name of the entity that has this alias; nothing if none has.
 holder_of() {
@@ -261,42 +265,8 @@ quietly kv metadata get -mount="$kv" database 2>/dev/null || quietly kv put -cas
   api_key=myapp-api-key-123456 database_url=mysql://localhost:3306/mydb
 step "KV v2 at $kv, with the secret 'database'"
 
-# Python knows how to quote for a URL and for JSON; by stdin the password is on no command line, and @ is no file name.
-connection() {
-  DB_HOST=$DB_HOST DB_PORT=$DB_PORT DB_NAME=$DB_NAME DB_USER=$DB_USER DB_PASSWORD=$DB_PASSWORD DB_SSLMODE=$DB_SSLMODE \
-    python -c '
-import json, os, urllib.parse
-def quoted(key): return urllib.parse.quote(os.environ[key], safe="")
-where = "host=" + quoted("DB_HOST") + "&port=" + quoted("DB_PORT") + "&sslmode=" + quoted("DB_SSLMODE")
-print(json.dumps({
-    "plugin_name": "postgresql-database-plugin",
-    "allowed_roles": "*",
-    "username": os.environ["DB_USER"],
-    "password": os.environ["DB_PASSWORD"],
-    "connection_url": "postgresql://{{username}}:{{password}}@/" + quoted("DB_NAME") + "?" + where,
-}))' || return
-}
-[ -n "$database_type" ] || quietly secrets enable -path="$database" database
-connection | quietly write "$database/config/postgres" -
-quietly write "$database/roles/db-demo-dynamic" db_name=postgres \
-  default_ttl="$DB_DYNAMIC_TTL" max_ttl="$DB_DYNAMIC_MAX_TTL" \
-  creation_statements="CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
-step "dynamic role db-demo-dynamic at $database (TTL $DB_DYNAMIC_TTL)"
-
-# A static role needs a user that exists. The server reaches the database, this shell perhaps does not: so a short-lived
-# dynamic role runs the statement, and is taken away again.
-quietly write "$database/roles/setup-static-user" db_name=postgres default_ttl=1m creation_statements="
-  DO \$\$ BEGIN CREATE ROLE \"$static_user\" LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$;"
-quietly read "$database/creds/setup-static-user"
-quietly delete "$database/roles/setup-static-user"
-# rotation_period, since OpenBao has no rotation_schedule.
-write_static_role() {
-  quietly write "$database/static-roles/db-demo-static" db_name=postgres username="$static_user" \
-    rotation_period="$DB_ROTATION_PERIOD" || return
-}
-# While it rotates this very role, an OpenBao answers with status 500, "transaction commit failed".
-write_static_role 2>/dev/null || { sleep 1 && write_static_role; }
-step "static role db-demo-static for the user $static_user (rotated every $DB_ROTATION_PERIOD)"
+# shellcheck source=setup/database.sh
+[ -z "$uses_database" ] || . "$here/setup/database.sh"
 
 # ── What was asked for beside that ───────────────────────────────────────────────────────────────────────────────────
 # grant ROOM: lets the application do what the policy on stdin says, however it logs in. A group of the entity's own

@@ -106,6 +106,8 @@ def to_prepare(secrets: str) -> dict[str, str]:
         **TENANTS,
         "SETUP_ROOMS": "gateway",
         "SECRET_ID_TTL": "0",
+        "DATABASE_DYNAMIC_ENABLED": "false",
+        "DATABASE_STATIC_ENABLED": "false",
         "GATEWAY_DEMO": "true",
         "GATEWAY_AUDIENCE": AUDIENCE,
         "GATEWAY_SECRETS_DIR": secrets,

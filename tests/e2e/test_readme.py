@@ -16,6 +16,7 @@ from tests.faults.runner import ALL_FAULTS
 from vault_client import VaultClient
 from vaultkit.settings import variable
 
+GATEWAY_INI = PROJECT / "gateway/gateway.ini"
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RULES = (PROJECT / "docs/RULES.md").read_text(encoding="utf-8")
 PAGES = {page.stem for page in PROJECT.glob("docs/*.md")}
@@ -40,10 +41,10 @@ def files_testing(rule: str) -> list[str]:
     return sorted(path.relative_to(PROJECT).as_posix() for path in files)
 
 
-def settings_table() -> str:
-    """The settings table as config.ini has it."""
+def settings_table(file: Path) -> str:
+    """The settings table as an ini file has it."""
     rows, section, comment = ["| Setting | Environment | Default | Meaning |", "|---|---|---|---|"], "", ""
-    for line in DEFAULT_PATH.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif line.startswith("# "):
@@ -64,10 +65,12 @@ def shape(line: str) -> str:
     return re.sub(r"\d+s\b", "…s", line)
 
 
-def test_settings_are_those_of_config_ini() -> None:
-    """The table is made from config.ini: on failure, paste what is expected."""
+@pytest.mark.parametrize(("file", "number"), [(DEFAULT_PATH, 0), (GATEWAY_INI, 1)], ids=lambda value: str(value)[-11:])
+def test_settings_are_those_of_the_files(file: Path, number: int) -> None:
+    """The tables are made from config.ini and gateway.ini: on failure, paste what is expected."""
     page = (PROJECT / "docs/SETTINGS.md").read_text(encoding="utf-8")
-    assert page.endswith(f"\n{settings_table()}\n"), f"expected:\n{settings_table()}"
+    found = re.findall(r"^\| Setting .*\n(?:\|.*\n)*", page, re.MULTILINE)
+    assert found[number] == f"{settings_table(file)}\n", f"expected:\n{settings_table(file)}"
 
 
 def test_screen_is_what_the_program_shows(start: Run) -> None:

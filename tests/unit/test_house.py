@@ -12,6 +12,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent.parent
 KIT = sorted(PROJECT.glob("vaultkit/**/*.py"))
+GATEWAY = sorted(PROJECT.glob("gateway/**/*.py"))
 TOP = [PROJECT / "config_loader.py", PROJECT / "vault_client.py"]
 NO_ROOMS = {"vaultkit", "tests"}
 ROOMS = {path.parent.name for path in PROJECT.glob("[!.]*/*.py")} - NO_ROOMS
@@ -65,8 +66,8 @@ def parts_used(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)} & HOUSE
 
 
-def kit_modules_used(path: Path) -> list[str]:
-    """The modules of the kit that one of its own imports, as vaultkit.…"""
+def modules_used(path: Path) -> list[str]:
+    """The modules of its own package that a file of the kit, or of a room, imports, as vaultkit.…"""
     package = relative(path.parent).replace("/", ".")
     return [resolve_name(name, package) for name in imports(path) if name.startswith(".")]
 
@@ -90,13 +91,13 @@ def test_kit_knows_nothing_above_it(path: Path) -> None:
 @pytest.mark.parametrize("path", KIT, ids=relative)
 def test_kit_is_built_downward(path: Path) -> None:
     """Engines, then the token, then what both ask with, then what all use."""
-    upward = [module for module in kit_modules_used(path) if storey(module) < storey(module_of(path))]
+    upward = [module for module in modules_used(path) if storey(module) < storey(module_of(path))]
     assert upward == []
 
 
 def test_kit_has_no_circle() -> None:
     """There is an order in which its files can be read."""
-    TopologicalSorter({module_of(path): kit_modules_used(path) for path in KIT}).prepare()
+    TopologicalSorter({module_of(path): modules_used(path) for path in KIT}).prepare()
 
 
 def test_kit_is_read_in_its_order() -> None:
@@ -107,10 +108,7 @@ def test_kit_is_read_in_its_order() -> None:
     del place["vaultkit.transport"]
     read = {module: path for path in KIT if (module := module_of(path)) in place}
     ahead = [
-        (module, used)
-        for module in read
-        for used in kit_modules_used(read[module])
-        if place.get(used, 0) > place[module]
+        (module, used) for module in read for used in modules_used(read[module]) if place.get(used, 0) > place[module]
     ]
     assert ahead == []
 
@@ -128,7 +126,24 @@ def test_rooms_do_not_know_each_other(room: str) -> None:
     assert used & ROOMS <= {room} | FOR_ALL | MAY_USE.get(room, set())
 
 
-@pytest.mark.parametrize("path", [*TOP, *KIT], ids=relative)
+def test_gateway_has_no_circle() -> None:
+    """Nor has this room, the largest; and what is in it, it calls by relative names, so that it can be put anywhere."""
+    TopologicalSorter({module_of(path): modules_used(path) for path in GATEWAY}).prepare()
+    by_full_name = [relative(path) for path in GATEWAY if "gateway" in parts_used(path)]
+    assert by_full_name == ["gateway/__main__.py"]  # where Python takes no others
+
+
+def test_gateway_is_of_use_without_http() -> None:
+    """What VaultManager is made of knows no web server, and nothing below knows the API."""
+    web = {
+        relative(path) for path in GATEWAY if {"starlette", "uvicorn"} & {name.split(".")[0] for name in imports(path)}
+    }
+    assert {name.rpartition("/")[0] for name in web} == {"gateway/api"}
+    above = [relative(path) for path in GATEWAY if any(name.startswith("gateway.api") for name in modules_used(path))]
+    assert [name for name in above if not name.startswith("gateway/api/")] == []
+
+
+@pytest.mark.parametrize("path", [*TOP, *KIT, *GATEWAY], ids=relative)
 def test_file_is_read_in_one_sitting(path: Path) -> None:
     """A longer one has a second subject, which wants a file of its own."""
     lines = path.read_text(encoding="utf-8").splitlines()
