@@ -137,9 +137,12 @@ def start(server: DevServer, secrets: str) -> Demo:
 
 def is_ready(demo: Demo) -> bool:
     """Whether the gateway has its keys and its tokens: ours, and not another that took the port in the meantime."""
-    if demo.url not in demo.log.read_text(encoding="utf-8"):
-        return False
-    connection = http.client.HTTPConnection(HOST, demo.metrics_port, timeout=2)  # through no proxy: this is loopback
+    return demo.url in demo.log.read_text(encoding="utf-8") and says_ready(demo.metrics_port)
+
+
+def says_ready(metrics_port: int) -> bool:
+    """What a gateway's /readyz says; asked through no proxy: this is loopback."""
+    connection = http.client.HTTPConnection(HOST, metrics_port, timeout=2)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

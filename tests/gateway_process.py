@@ -25,7 +25,7 @@ import hvac
 from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from devserver.setup import SCRIPT, without_vault
-from gateway.demo import COMMAND, START_SECONDS, is_ready
+from gateway.demo import COMMAND, START_SECONDS
 from tests import gateway_contract
 from tests.backends import Backend
 
@@ -171,7 +171,7 @@ class Prepared:
         """A gateway with these variables beside the usual ones."""
         running = self.start(log, **environment)
         try:
-            running.process.wait_until(lambda: is_ready(running.metrics_port), START_SECONDS, lambda: None)
+            running.process.wait_until(lambda: says_ready(running.metrics_port), START_SECONDS, lambda: None)
             yield running
         finally:
             running.process.stop()
