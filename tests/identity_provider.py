@@ -20,7 +20,7 @@ from gateway.settings import IdentitySettings
 from tests.servers import Answer, ScriptedServer, respond
 
 AUDIENCE = "secrets-gateway"
-WITHOUT: Any = object()
+WITHOUT: Any = type("Without", (), {"__repr__": lambda _: "WITHOUT"})()
 """A claim, or a part of the header, that is to be left out."""
 
 
