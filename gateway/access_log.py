@@ -9,10 +9,13 @@ No query, no header, no body, no text of an error. (`uvicorn`'s own log writes p
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
+
+from listeners.streams import silence
 
 from .fields import (
     KEY_ID,
@@ -64,9 +67,27 @@ class Answered:
     kid: str | None = None
 
 
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes to a stream. Where that takes nothing, the program says so once, and goes on answering."""
+
+    has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not self.has_failed:
+            self.has_failed = True
+            logging.getLogger("gateway").error("the access log cannot be written: %s", reason_of(error))
+        if isinstance(error, ConnectionError):  # whoever read it has left, and will not come back
+            silence(self.stream)
+
+
+def reason_of(error: BaseException | None) -> str:
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
 def log_to(stream: TextIO) -> None:
     """From now on write the access log there, and nowhere else."""
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
