@@ -15,7 +15,7 @@ from gateway.api.server import CannotListen, run
 from gateway.settings import DEFAULT_PATH, GatewaySettings
 from gateway.tenants import vault_config
 from listeners.command_line import configure_logging
-from listeners.streams import open_missing
+from listeners.streams import flushed, open_missing
 from vaultkit.errors import ConfigurationError
 
 EPILOG = """\
@@ -63,4 +63,6 @@ def load(path: str) -> tuple[GatewaySettings, VaultConfig]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    flushed(sys.stdout)  # or Python would complain at the very end of what the access log has told of already
+    sys.exit(status)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from listeners.streams import silence
+
 from .fields import (
     KEY_ID,
     NAME,
@@ -76,9 +78,14 @@ class AccessLog:
         try:
             self._stream.write(json_line(answer, FIELDS, self._clock()) + "\n")
             self._stream.flush()
+            self._is_failing = False
         except (OSError, ValueError) as error:  # full, or closed
             if not self._is_failing:
-                log.error("the access log cannot be written: %s", type(error).__name__)
+                log.error("the access log cannot be written: %s", reason_of(error))
             self._is_failing = True
-        else:
-            self._is_failing = False
+            if isinstance(error, ConnectionError):  # whoever read it has left, and will not come back
+                silence(self._stream)
+
+
+def reason_of(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__

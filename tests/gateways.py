@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.e2e.conftest import Program
 from tests.identity_provider import Provider
 
 TENANTS = ("acme", "globex")
+COMMAND = (sys.executable, "-m", "gateway")
 TYPE = "urn:vault-gateway:problem:"
 POLICY = """
 path "{mount}/data/{place}/*"     {{ capabilities = ["create", "read", "update", "delete"] }}
@@ -149,9 +150,8 @@ class Vault:
 class GatewayProcess(Program):
     """`python -m gateway`, on ports of its own."""
 
-    def __init__(self, vault: Vault, provider: Provider, **environ: str) -> None:
-        environment = {**vault.environment(provider), **QUICK, **environ}
-        super().__init__([sys.executable, "-m", "gateway"], environment)
+    def __init__(self, vault: Vault, provider: Provider, *, command: Sequence[str] = COMMAND, **environ: str) -> None:
+        super().__init__(command, {**vault.environment(provider), **QUICK, **environ})
 
     @property
     def port(self) -> int:

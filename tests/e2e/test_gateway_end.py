@@ -206,6 +206,27 @@ def test_kill_leaves_tokens_that_end(backend: Backend, vault: Vault, provider: P
         assert again.ask("GET", "/vault/secrets/app", provider.token()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("stdout", "said"),
+    [("", ""), ("> >(exec head -c 1 >&2)", "Broken pipe"), ("> /dev/full", "No space left"), (">&-", "")],
+)
+def test_x1_stdout_that_takes_nothing(vault: Vault, provider: Provider, stdout: str, said: str) -> None:
+    """Callers are answered all the same, and what is amiss is said once."""
+    command = ["bash", "-c", f"exec {sys.executable} -m gateway {stdout}"]
+    program = GatewayProcess(vault, provider, command=command)
+    try:
+        program.wait_until_ready()
+        for _ in range(5):
+            assert program.ask("GET", "/vault/secrets/app", provider.token()).status == 200
+        assert program.stop(signal.SIGTERM)[0] == 0
+    finally:
+        program.kill()
+    assert program.err.count("the access log cannot be written") == (1 if said else 0)
+    assert said in program.err
+    assert "Traceback" not in program.err
+    assert "Exception ignored" not in program.err
+
+
 @pytest.mark.parametrize("variable", ["GATEWAY_PORT", "GATEWAY_METRICS_PORT"])
 def test_port_that_is_taken(backend: Backend, vault: Vault, provider: Provider, variable: str) -> None:
     """Exit status 1, and one line that says which; nobody has logged in."""
@@ -213,7 +234,10 @@ def test_port_that_is_taken(backend: Backend, vault: Vault, provider: Provider, 
     with closing(socket.create_server((HOST, 0))) as taken:
         port = taken.getsockname()[1]
         program = GatewayProcess(vault, provider, **{variable: str(port)})
-        assert program.wait() == 1
+        try:
+            assert program.wait() == 1
+        finally:
+            program.kill()
     assert program.err.splitlines()[-1].endswith(f"cannot listen on {HOST}, port {port}: Address already in use")
     assert "Traceback" not in program.err
     assert vault.role("acme") not in backend.audit.text()[since:]

