@@ -33,8 +33,9 @@ def gateway(backend: Backend, provider: Provider, files: Path) -> Iterator[Attac
 
 @pytest.fixture(scope="package")
 def as_callers(backend: Backend, provider: Provider, files: Path) -> Iterator[Attacked]:
-    """With act_as = caller, inline."""
-    with attacked(backend.url, provider, files, GATEWAY_ACT_AS="caller") as running:
+    """With act_as = caller, inline. A value is asked about once in an hour, or a right would end by that, too."""
+    settings = {"GATEWAY_ACT_AS": "caller", "GATEWAY_CACHE_REFRESH_INTERVAL": "3600"}
+    with attacked(backend.url, provider, files, **settings) as running:
         yield running
 
 
