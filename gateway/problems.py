@@ -84,7 +84,6 @@ KINDS: dict[str, Kind] = {
     "precondition-required": Kind(428, "The version that is replaced must be named"),
     "token-not-renewable": Kind(409, "There is no token that could be renewed"),
     # Not now
-    "too-many-requests": Kind(429, "Too many requests", 1),
     "gateway-busy": Kind(503, "The gateway has as much to do as it can take", 1),
     "gateway-ending": Kind(503, "The gateway is being shut down", 1),
     "audit-unavailable": Kind(503, "The audit trail cannot be written", 5),
