@@ -14,8 +14,8 @@ __all__ = ["VaultManager"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import it when it is asked for: so `python -m gateway` hears a Ctrl+C before it imports all that it needs."""
-    if name not in __all__:
+    """Import it when it is asked for: `python -m gateway` is to have its signals in order before it imports much."""
+    if name != "VaultManager":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .manager import VaultManager
 
