@@ -25,7 +25,7 @@ import hvac
 from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from devserver.setup import SCRIPT, without_vault
-from gateway.demo import COMMAND, START_SECONDS
+from gateway.demo import COMMAND, START_SECONDS, says_ready
 from tests import gateway_contract
 from tests.backends import Backend
 

@@ -189,7 +189,9 @@ BAD_HEADERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("claims", "description"), BAD_CLAIMS, ids=str)
+@pytest.mark.parametrize(
+    ("claims", "description"), BAD_CLAIMS, ids=[f"{what} {n}" for n, (_, what) in enumerate(BAD_CLAIMS)]
+)
 def test_bad_claims_are_refused(provider: Provider, claims: dict[str, Any], description: str) -> None:
     assert refusal(provider, bearer(provider.token(**claims))) == description
 
