@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from devserver.openbao import free_port
+from gateway.access_log import AccessLog
 from gateway.api.gate import Gate
 from gateway.api.server import Server, gateway_of, uvicorn_config
 from gateway.settings import GatewaySettings
@@ -191,7 +192,7 @@ def attacked(url: str, provider: Provider, files: Path, **environment: str) -> I
         **environment,
     }
     with logged() as log:
-        running = Running(environ)
+        running = Running(environ, log)
         running.start()
         try:
             gate, port = running.found()
@@ -203,8 +204,9 @@ def attacked(url: str, provider: Provider, files: Path, **environment: str) -> I
 class Running(threading.Thread):
     """An event loop of its own, with uvicorn, as `python -m gateway` has it."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], log: io.StringIO) -> None:
         super().__init__(name="attacked-gateway")
+        self._access_log = AccessLog(log)
         self._settings, self._config = GatewaySettings.load(environ=environ), vault_config(environ)
         self._is_up = threading.Event()
         self._gate: Gate | None = None
@@ -214,7 +216,7 @@ class Running(threading.Thread):
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        async with gateway_of(self._settings, self._config) as self._gate:
+        async with gateway_of(self._settings, self._config, self._access_log) as self._gate:
             self._server = Server(uvicorn_config(self._settings, self._gate), self._gate)
             serving = asyncio.ensure_future(self._server.serve())
             while not self._server.started:
@@ -236,20 +238,14 @@ class Running(threading.Thread):
 
 @contextmanager
 def logged() -> Iterator[io.StringIO]:
-    """All that is logged at DEBUG, as `--log-level debug` has it, and the access log."""
-    stream, root, access = io.StringIO(), logging.getLogger(), logging.getLogger("gateway.access")
+    """All that is logged at DEBUG, as `--log-level debug` has it; the access log goes there, too."""
+    stream, root = io.StringIO(), logging.getLogger()
     handler, level = logging.StreamHandler(stream), root.level
     handler.setFormatter(JsonFormatter())
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    lines = logging.StreamHandler(stream)
-    access.addHandler(lines)  # beside those of another gateway of this process
-    access.propagate = False
-    access.setLevel(logging.INFO)
     try:
         yield stream
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        access.removeHandler(lines)
-        access.propagate = not access.handlers

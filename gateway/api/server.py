@@ -93,7 +93,7 @@ def uvicorn_config(settings: GatewaySettings, gate: Gate) -> uvicorn.Config:
 
 @asynccontextmanager
 async def gateway_of(
-    settings: GatewaySettings, config: VaultConfig, told: asyncio.Event | None = None
+    settings: GatewaySettings, config: VaultConfig, access_log: AccessLog, told: asyncio.Event | None = None
 ) -> AsyncIterator[Gate]:
     """All but the API's own listener; it starts until it is `told` to end. Raises: ConfigurationError, CannotListen."""
     registry = CollectorRegistry()
@@ -102,7 +102,7 @@ async def gateway_of(
         with listening(MetricsServer(settings.metrics.host, settings.metrics.port, registry, gateway.ready)) as metrics:
             log.info("metrics and health are at http://%s:%d", settings.metrics.host, metrics.port)
             await start(gateway, told or asyncio.Event())
-            yield Gate(gateway, router, AccessLog(sys.stdout))
+            yield Gate(gateway, router, access_log)
     finally:
         await gateway.close()
 
@@ -148,7 +148,7 @@ async def serve(settings: GatewaySettings, config: VaultConfig) -> None:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     signals = SignalHandler(lambda _: loop.call_soon_threadsafe(told.set))
     with closing(bound(settings.gateway.host, settings.gateway.port)) as listener:
-        async with gateway_of(settings, config, told) as gate:
+        async with gateway_of(settings, config, AccessLog(sys.stdout), told) as gate:
             await Server(uvicorn_config(settings, gate), gate, told).serve([listener])
     signals.ignore()
 

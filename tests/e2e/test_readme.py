@@ -155,7 +155,7 @@ def test_page_names_its_command(page: str) -> None:
 
 def test_readme_leads_to_every_page() -> None:
     """And to none that is not there."""
-    assert set(re.findall(r"`docs/(\w+)\.md`", README)) == PAGES
+    assert set(re.findall(r"`docs/([\w-]+)\.md`", README)) == PAGES
 
 
 def test_number_of_faults_is_right() -> None:

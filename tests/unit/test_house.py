@@ -24,7 +24,7 @@ MAY_USE = {
     "config_loader": {"vaultkit"},
     "vault_client": {"vaultkit", "config_loader"},
     "vault_app": {"vaultkit", "config_loader", "vault_client", "listeners", "doctor"},
-    "benchmarks": {"recipes", "issuer"},  # besides what any room may: it measures them
+    "benchmarks": {"recipes", "issuer", "gateway", "scripts"},  # besides what any room may: it measures them
 }
 STOREYS = (("engines",), ("token",), ("announcer", "auth", "transport"), ("events",))
 """Of the kit, from the top down; what is not named here is the ground floor."""
