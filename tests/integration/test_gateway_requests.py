@@ -90,6 +90,12 @@ def test_route_has_one_spelling(gateway: Running, target: str) -> None:
             assert gateway.request(method, spelling, "alice").problem in ("path-refused", "method-not-allowed")
 
 
+def test_line_feed_is_of_the_path(gateway: Running) -> None:
+    """Which is refused, as all paths are that hold one; the route is there all the same."""
+    for target in ("/vault/secrets/a%0Ab", "/vault/versions/%0Aa", "/vault/list/a%0Ab"):
+        assert gateway.request("GET", target, "alice").problem == "path-refused"
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.template)
 def test_method_that_a_route_has_not(gateway: Running, endpoint: Any) -> None:
     """405, with those that it has."""
