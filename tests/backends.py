@@ -46,9 +46,9 @@ class AuditLog:
             and (entry["request"]["path"].startswith("auth/approle/login") or is_from_application(entry))
         ]
 
-    def text(self) -> str:
-        """All of it, as it stands."""
-        return self._path.read_text()
+    def text(self, since: int = 0) -> str:
+        """All of it from a position on, as it stands."""
+        return self._path.read_bytes()[since:].decode()
 
     def count(self, since: int) -> Counter[str]:
         """How often each path was asked for."""

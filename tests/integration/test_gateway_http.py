@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 from urllib.parse import quote
 
@@ -237,9 +238,14 @@ def test_condition_is_understood_or_refused(gateway: Running, name: str, headers
 
 def test_of_many_writers_one_wins(gateway: Running, name: str) -> None:
     """All with the same ETag, at once; nothing that was written is lost."""
-    etag = put(gateway, name, "first").etag
+    etag, together = put(gateway, name, "first").etag, Barrier(WRITERS)
+
+    def write(number: int) -> Answer:
+        together.wait(60)
+        return put(gateway, name, number, If_Match=etag)
+
     with ThreadPoolExecutor(WRITERS) as pool:
-        answers = list(pool.map(lambda number: put(gateway, name, number, If_Match=etag), range(WRITERS)))
+        answers = list(pool.map(write, range(WRITERS)))
     assert Counter(answer.status for answer in answers) == {200: 1, 412: WRITERS - 1}
     winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
     read = get(gateway, name)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import hvac
 import pytest
 
 from gateway.api.routes import ENDPOINTS
 from tests.faults.proxy import Proxy
-from tests.gateway_process import Prepared, Running
+from tests.gateway_contract import DOCUMENT
+from tests.gateway_process import Prepared, Running, address_of
 from tests.integration.conftest import eventually
 
 APP = "/vault/secrets/app"
@@ -90,6 +90,12 @@ def test_route_has_one_spelling(gateway: Running, target: str) -> None:
             assert gateway.request(method, spelling, "alice").problem in ("path-refused", "method-not-allowed")
 
 
+def test_line_feed_is_of_the_path(gateway: Running) -> None:
+    """Which is refused, as all paths are that hold one; the route is there all the same."""
+    for target in ("/vault/secrets/a%0Ab", "/vault/versions/%0Aa", "/vault/list/a%0Ab"):
+        assert gateway.request("GET", target, "alice").problem == "path-refused"
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.template)
 def test_method_that_a_route_has_not(gateway: Running, endpoint: Any) -> None:
     """405, with those that it has."""
@@ -100,6 +106,11 @@ def test_method_that_a_route_has_not(gateway: Running, endpoint: Any) -> None:
         answer = gateway.request(method, target, "alice")
         assert answer.status == 405
         assert set(answer.headers["allow"].split(", ")) == has
+
+
+def test_description_is_served(gateway: Running) -> None:
+    """As it stands in the repository."""
+    assert gateway.request("GET", "/openapi.json", "bob").json == DOCUMENT
 
 
 @pytest.mark.parametrize(
@@ -136,7 +147,7 @@ def test_one_id_leads_through_all_logs(gateway: Running, gateway_server: Prepare
     assert answer.headers["x-request-id"] == "of-a-test.1"
     [line] = eventually(lambda: gateway.log_lines("of-a-test.1"))
     assert (line["verb"], line["path"], line["status"], line["version"]) == ("write", path.rpartition("/")[2], 201, 1)
-    lines = [entry for entry in map(json.loads, audit.text()[position:].splitlines()) if "headers" in entry["request"]]
+    lines = [entry for entry in map(json.loads, audit.text(position).splitlines()) if "headers" in entry["request"]]
     seen = [entry["request"]["headers"] for entry in lines]
     assert {"x-request-id": ["of-a-test.1"], "traceparent": [TRACE]} in seen
     assert trail.read_text().count('"of-a-test.1"') == 2
@@ -215,7 +226,7 @@ def test_operator_renews_the_token_of_the_tenant(gateway: Running, gateway_serve
     answers = [gateway.request("POST", "/vault/token/renew", "oscar") for _ in range(3)]
     assert [answer.status for answer in answers] == [200] * 3
     assert 0 < answers[0].json["ttl"] <= 60
-    renewals = gateway_server.backend.audit.text()[position:].count('"path":"auth/token/renew-self"')
+    renewals = gateway_server.backend.audit.text(position).count('"path":"auth/token/renew-self"')
     assert renewals in (2, 4)  # lines of one request, or of two on a machine that takes seconds for three of them
     for who in ("alice", "bob", "mallory"):
         assert gateway.request("POST", "/vault/token/renew", who).problem == "forbidden"
@@ -257,8 +268,7 @@ def test_names_that_may_not_be_seen(gateway_server: Prepared, wide_roles: str) -
 def test_cached_value_is_compared_and_goes_stale(gateway_server: Prepared, gateway: Running, path: str) -> None:
     """Revalidated while Vault answers; then stale, which is said, and nothing is written. (A proxy goes away.)"""
     gateway.request("PUT", path, "alice", body=secret("one"))
-    address = urlsplit(gateway_server.backend.url)
-    away = Proxy((str(address.hostname), int(address.port or 0)))
+    away = Proxy(address_of(gateway_server.backend.url))
     with away.running():
         changes = {"VAULT_URL": away.url, "GATEWAY_CACHE_REFRESH_INTERVAL": "0.1"}
         with gateway_server.gateway("away.log", **changes) as running:
@@ -271,6 +281,8 @@ def test_cached_value_is_compared_and_goes_stale(gateway_server: Prepared, gatew
                 "gateway; hit; detail=stale",
             )
             assert running.request("GET", path, "alice", If_None_Match=stale.etag).status == 304
+            after = [running.request("GET", path, "alice") for _ in range(50)]  # most of them without a try in between
+            assert all(answer.json["stale"] for answer in after)
             assert eventually(lambda: int(running.request("GET", path, "alice").headers["age"]) >= 1)
             for method, target in (("PUT", path), ("GET", "/vault/secrets/nothing")):
                 answer = running.request(method, target, "alice", body=secret("two") if method == "PUT" else None)
@@ -299,7 +311,7 @@ def test_vault_knows_the_caller(as_caller: Running, gateway_server: Prepared, pa
     assert as_caller.request("GET", path, "bob").json["data"] == {"value": "one"}
     assert as_caller.request("DELETE", path, "alice", If_Match="*").status == 204
     assert as_caller.request("GET", path, "bob").problem == "secret-deleted"
-    entries = map(json.loads, gateway_server.backend.audit.text()[position:].splitlines())
+    entries = map(json.loads, gateway_server.backend.audit.text(position).splitlines())
     of_alice = [
         entry for entry in entries if (entry["request"].get("headers") or {}).get("x-request-id") == ["of-alice"]
     ]
