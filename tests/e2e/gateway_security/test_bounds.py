@@ -200,7 +200,7 @@ def test_pipelined_requests_are_answered_in_order_each_as_itself(gateway: Attack
     with closing(gateway.connect()) as connected:
         connected.sendall(b"".join(requests))
         found = b""
-        while found.count(b"x-request-id: p-") < 4 or not found.endswith(b"}"):
+        while found.count(b"x-request-id: p-") < 4 or not found.endswith(b"}\n"):
             found += connected.recv(65_536)
     assert re.findall(rb"x-request-id: (p-\d)", found) == [b"p-0", b"p-1", b"p-2", b"p-3"]
     shown = re.findall(rb'"value":"([^"]+)"|(token-refused)', found)
