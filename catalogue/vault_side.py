@@ -1,0 +1,128 @@
+"""What Vault is told: policies, roles, and what is known of each secret. Each file is named by the path it is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from catalogue.entries import READER, Catalogue, Certificate, Dynamic, Issued, Place, Static, token_ttl
+from catalogue.fields import in_words
+from catalogue.rendered import HEADER, Tree, as_json
+
+USER = (
+    "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE \"{role}\";"
+)
+# A session that was opened before outlives its user, and would hold what the user was granted.
+NO_USER = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';",
+    'DROP ROLE IF EXISTS "{{name}}";',
+)
+
+
+def vault_side(catalogue: Catalogue) -> Tree:
+    """A folder for each environment: the paths of Vault's API, and the mounts that these need."""
+    tree = {}
+    for environment in catalogue.environments:
+        for place in catalogue.places_in(environment.name):
+            for path, text in of_place(catalogue, place):
+                tree[f"vault/{environment.name}/{path}"] = text
+        tree[f"vault/{environment.name}/{catalogue.vault.kv}/config.json"] = as_json({"cas_required": True})
+        tree[f"vault/{environment.name}/mounts"] = HEADER + mounts(catalogue, environment.auth)
+    return tree
+
+
+def mounts(catalogue: Catalogue, auth: str) -> str:
+    vault = catalogue.vault
+    return f"auth {auth} kubernetes\nsecrets {vault.kv} kv-v2\nsecrets {vault.database} database\nsecrets {vault.pki} pki\n"
+
+
+def of_place(catalogue: Catalogue, place: Place) -> Iterator[tuple[str, str]]:
+    yield f"sys/policies/acl/{place.name}.hcl", policy(reading_paths(catalogue, place))
+    yield f"auth/{place.environment.auth}/role/{place.name}.json", as_json(
+        login(catalogue, place, place.name, catalogue.vault.token_ttl)
+    )
+    for stored in place.stored:
+        about = {"owner": stored.owner, "rotate_every": in_words(stored.rotate), "provider": stored.provider}
+        path = f"{catalogue.vault.kv}/metadata/{place.key_of(stored)}.json"
+        yield path, as_json({"cas_required": True, "custom_metadata": {key: text for key, text in about.items() if text}})
+    if place.issued:
+        yield f"sys/policies/acl/{place.issuing}.hcl", policy(issuing_paths(catalogue, place))
+        yield f"auth/{place.environment.auth}/role/{place.issuing}.json", as_json(
+            login(catalogue, place, place.issuing, token_ttl(catalogue.vault, place))
+        )
+    for issued in place.issued:
+        path = catalogue.issuing_path(place, issued)
+        for ours, roles in (("/creds/", "/roles/"), ("/static-creds/", "/static-roles/"), ("/issue/", "/roles/")):
+            path = path.replace(ours, roles)
+        yield f"{path}.json", as_json(role(place, issued))
+
+
+def reading_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
+    """What the store may do: read each secret by name, and what is known of it. No pattern: a secret more is a line more."""
+    return {
+        f"{catalogue.vault.kv}/{part}/{place.key_of(each)}": ["read"]
+        for each in place.stored
+        for part in ("data", "metadata")
+    }
+
+
+def issuing_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
+    """What the generators may do."""
+    return {
+        catalogue.issuing_path(place, each): ["update"] if isinstance(each, Certificate) else ["read"]
+        for each in place.issued
+    }
+
+
+def policy(paths: Mapping[str, list[str]]) -> str:
+    words = (f'path "{path}" {{ capabilities = [{quoted(may)}] }}\n' for path, may in paths.items())
+    return HEADER + "".join(words)
+
+
+def quoted(words: list[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words)
+
+
+def login(catalogue: Catalogue, place: Place, policy: str, seconds: int) -> dict[str, Any]:
+    """The role of the auth method."""
+    return {
+        "bound_service_account_names": [READER],
+        "bound_service_account_namespaces": [place.namespace],
+        "audience": catalogue.vault.audience,
+        # By its name: an account that is made anew has another uid, and would be another entity.
+        "alias_name_source": "serviceaccount_name",
+        "token_policies": [policy],
+        "token_no_default_policy": True,
+        "token_ttl": seconds,
+        "token_max_ttl": seconds,
+    }
+
+
+def role(place: Place, entry: Issued) -> dict[str, Any]:
+    """The role of the engine that issues it."""
+    if isinstance(entry, Dynamic):
+        return {
+            "db_name": place.connection_of(entry),
+            "creation_statements": [USER.format(role=entry.grant)],
+            "revocation_statements": list(NO_USER),
+            "default_ttl": entry.lease,
+            "max_ttl": entry.lease,
+        }
+    if isinstance(entry, Static):
+        return {
+            "db_name": place.connection_of(entry),
+            "username": place.filled(entry.username),
+            "rotation_period": entry.rotate,
+        }
+    assert isinstance(entry, Certificate)
+    return {
+        "allowed_domains": [place.filled(name) for name in entry.names],
+        "allow_bare_domains": True,
+        "allow_subdomains": False,
+        "allow_glob_domains": False,
+        "allow_localhost": False,
+        "allow_ip_sans": False,
+        "key_type": "ec",
+        "key_bits": 256,
+        "max_ttl": entry.life,
+    }

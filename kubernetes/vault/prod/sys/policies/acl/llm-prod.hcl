@@ -1,0 +1,3 @@
+# Rendered from catalogue.yaml by `python -m catalogue render`: what is changed here is lost.
+path "kv/data/prod/llm/openai" { capabilities = ["read"] }
+path "kv/metadata/prod/llm/openai" { capabilities = ["read"] }
