@@ -1,4 +1,4 @@
-"""The alerts on the secrets of an environment: a file for Prometheus' rule_files, with the intervals of the catalogue."""
+"""The alerts on the secrets of an environment: files for Prometheus' rule_files, with the catalogue's intervals."""
 
 from __future__ import annotations
 
@@ -36,9 +36,15 @@ def expected(place: Place) -> list[Object]:
     rules = []
     for entry in place.entries:
         labels = {"namespace": place.namespace, "name": entry.name}
-        rules.append({"record": "secrets_catalogue_refresh_seconds", "expr": f"vector({entry.refresh})", "labels": labels})
+        rules.append(
+            {"record": "secrets_catalogue_refresh_seconds", "expr": f"vector({entry.refresh})", "labels": labels}
+        )
         if isinstance(entry, Certificate):
-            life = {"record": "secrets_catalogue_certificate_seconds", "expr": f"vector({entry.life})", "labels": labels}
+            life = {
+                "record": "secrets_catalogue_certificate_seconds",
+                "expr": f"vector({entry.life})",
+                "labels": labels,
+            }
             rules.append(life)
     return rules
 
@@ -52,40 +58,56 @@ def alert(name: str, expr: str, minutes: int, severity: str, summary: str, runbo
     return {**rule, "labels": {"severity": severity}, "annotations": annotations}
 
 
+CHECKED = "secrets_catalogue_checked_timestamp_seconds"
 WHICH = "{{ $labels.namespace }}/{{ $labels.name }}"
 EXPECTED = "secrets_catalogue_refresh_seconds"
+ON = "on (namespace, name)"
 
 
 def synced() -> list[Object]:
     """As External Secrets itself tells it, and kube-state-metrics."""
     return [
         alert(
-            "SecretNotReady", 'externalsecret_status_condition{condition="Ready",status="False"} == 1', 10, "warning",
+            "SecretNotReady",
+            'externalsecret_status_condition{condition="Ready",status="False"} == 1',
+            10,
+            "warning",
             f"{WHICH} is not synchronized; the Secret keeps what it has.",
             "kubectl describe externalsecret: a 403 wants the policy of its role, a 404 the secret itself.",
         ),
         alert(
-            "SecretSyncErrors", "increase(externalsecret_sync_calls_error[15m]) > 2", 5, "warning",
+            "SecretSyncErrors",
+            "increase(externalsecret_sync_calls_error[15m]) > 2",
+            5,
+            "warning",
             f"{WHICH} fails again and again.",
             "See the log of External Secrets; if many fail at once, look at Vault and at its auth method first.",
         ),
         alert(
-            "SecretStoreNotReady", 'secretstore_status_condition{condition="Ready",status="False"} == 1', 10, "critical",
+            "SecretStoreNotReady",
+            'secretstore_status_condition{condition="Ready",status="False"} == 1',
+            10,
+            "critical",
             f"The store {WHICH} cannot log in, so nothing of its namespace is synchronized.",
-            f"kubectl describe secretstore {STORE}: the CA, the role, the audience, or Kubernetes that reviews no tokens.",
+            f"kubectl describe secretstore {STORE}: the CA, the role, the audience, or nobody who reviews tokens.",
         ),
         alert(
-            "SecretUnknown", f'{EXPECTED} unless on (namespace, name) externalsecret_status_condition{{condition="Ready"}}', 30,
-            "critical", f"External Secrets does not know {WHICH}, which is in the catalogue.",
+            "SecretUnknown",
+            f'{EXPECTED} unless {ON} externalsecret_status_condition{{condition="Ready"}}',
+            30,
+            "critical",
+            f"External Secrets does not know {WHICH}, which is in the catalogue.",
             "It was not applied, or External Secrets is not scraped or does not run: kubectl diff -k shows which.",
         ),
         alert(
             "SecretTargetMissing",
-            f'{EXPECTED} unless on (namespace, name) label_replace(kube_secret_info, "name", "$1", "secret", "(.*)")', 10,
-            "critical", f"There is no Secret {WHICH}: pods that need it do not start.",
+            f'{EXPECTED} unless {ON} label_replace(kube_secret_info, "name", "$1", "secret", "(.*)")',
+            10,
+            "critical",
+            f"There is no Secret {WHICH}: pods that need it do not start.",
             "kubectl get externalsecret: one that is Ready makes it anew with the annotation force-sync.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def silent(places: list[Place]) -> list[Object]:
@@ -93,17 +115,20 @@ def silent(places: list[Place]) -> list[Object]:
     intervals = sorted({entry.refresh for place in places for entry in place.entries})
     return [
         alert(
-            "SecretSilent", " or ".join(map(unasked, intervals)), 5, "warning",
+            "SecretSilent",
+            " or ".join(map(unasked, intervals)),
+            5,
+            "warning",
             f"{WHICH} has not been looked at for two of its intervals, whatever its condition says.",
             "Restart External Secrets; if it goes on, see whether its queue grows (workqueue_depth).",
         )
-    ]  # fmt: skip
+    ]
 
 
 def unasked(seconds: int) -> str:
     """Those with this interval. A counter that began since, as after a restart, tells nothing yet."""
     calls, two = "externalsecret_sync_calls_total", in_words(2 * seconds)
-    these = f"on (namespace, name) ({EXPECTED} == {seconds})"
+    these = f"{ON} ({EXPECTED} == {seconds})"
     return f"(increase({calls}[{two}]) == 0 and {calls} and {calls} offset {two} and {these})"
 
 
@@ -114,11 +139,14 @@ def logins(places: list[Place]) -> list[Object]:
     most = STORM * (sum(60 / seconds for seconds in looks) + stores * 60 / VALIDATION)
     return [
         alert(
-            "SecretLoginStorm", f"sum(rate({LOGINS}[5m])) * 60 > {most:.0f}", 10, "warning",
+            "SecretLoginStorm",
+            f"sum(rate({LOGINS}[5m])) * 60 > {most:.0f}",
+            10,
+            "warning",
             "External Secrets logs in to Vault far more often than the catalogue's intervals explain.",
-            "See which ExternalSecret is reconciled without pause; a template that fails, or two controllers at one Secret.",
+            "See which ExternalSecret is looked at without pause: its template fails, or two controllers want its Secret.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def kept() -> list[Object]:
@@ -126,26 +154,36 @@ def kept() -> list[Object]:
     share = f"{CERTIFICATE_ENDS[0]} / {CERTIFICATE_ENDS[1]}"
     return [
         alert(
-            "SecretDrift", "secrets_catalogue_drift > 0", 15, "warning",
+            "SecretDrift",
+            "secrets_catalogue_drift > 0",
+            15,
+            "warning",
             f"{WHICH} is not what Vault has: {{{{ $labels.kind }}}}.",
             "python -m catalogue drift names the keys that differ; who edited it, says the audit log of Kubernetes.",
         ),
         alert(
             "SecretDriftNotChecked",
-            "time() - secrets_catalogue_checked_timestamp_seconds > 7200 or absent(secrets_catalogue_checked_timestamp_seconds)",
-            10, "warning", "For two hours nobody has compared the cluster with Vault.",
+            f"time() - {CHECKED} > 7200 or absent({CHECKED})",
+            10,
+            "warning",
+            "For two hours nobody has compared the cluster with Vault.",
             "See the last jobs of the CronJob secrets-drift.",
         ),
         alert(
-            "SecretRotationOverdue", "secrets_catalogue_overdue_seconds > 0", 60, "warning",
+            "SecretRotationOverdue",
+            "secrets_catalogue_overdue_seconds > 0",
+            60,
+            "warning",
             "{{ $labels.path }} of {{ $labels.owner }} was to be replaced by now.",
             "python -m catalogue overdue lists them; rotate replaces what has a provider, its owner the rest.",
         ),
         alert(
             "SecretCertificateEnds",
             "secrets_catalogue_certificate_end_timestamp_seconds - time()"
-            f" < on (namespace, name) group_left secrets_catalogue_certificate_seconds * {share}", 5, "critical",
+            f" < {ON} group_left secrets_catalogue_certificate_seconds * {share}",
+            5,
+            "critical",
             f"The certificate {WHICH} was to be replaced at two thirds of its life, and was not.",
             "As for SecretNotReady, with the role that ends with -issued; then see whether the pods read the new file.",
         ),
-    ]  # fmt: skip
+    ]

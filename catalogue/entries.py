@@ -1,4 +1,4 @@
-"""What the catalogue says: services × environments. A place is one service in one environment."""
+"""What the catalogue says: services in environments. A place is one service in one of them."""
 
 from __future__ import annotations
 

@@ -144,7 +144,9 @@ def some(rule: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
 def some_keys(value: Any) -> dict[str, str]:
     """Of a Secret, each with the property that it comes from: a list where the two are called the same."""
     pairs = dict(value) if isinstance(value, dict) else {key: key for key in value if isinstance(key, str)}
-    if not pairs or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(word)) for pair in pairs.items() for word in pair):
+    if not pairs or not all(
+        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(word)) for pair in pairs.items() for word in pair
+    ):
         raise ValueError("a list of keys, or KEY: property; of letters, digits and _")
     return {str(key): str(name) for key, name in pairs.items()}
 

@@ -52,21 +52,21 @@ def thing(version: str, kind: str, name: str, **rest: Any) -> Object:
 
 
 def reader(catalogue: Catalogue) -> list[Object]:
-    """The account, and that External Secrets may have tokens of it: of no other, for it is not granted for the cluster."""
+    """The account, and that External Secrets may have tokens of it, and of no other."""
+    tokens = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": [READER], "verbs": ["create"]}
     name, operator = "external-secrets-logs-in", catalogue.operator
     return [
         thing("v1", "ServiceAccount", READER, automountServiceAccountToken=False),
+        thing("rbac.authorization.k8s.io/v1", "Role", name, rules=[tokens]),
         thing(
-            "rbac.authorization.k8s.io/v1", "Role", name,
-            rules=[{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": [READER], "verbs": ["create"]}],
-        ),
-        thing(
-            "rbac.authorization.k8s.io/v1", "RoleBinding", name,
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            name,
             roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
             subjects=[{"kind": "ServiceAccount", "name": operator.account, "namespace": operator.namespace}],
         ),
         thing("v1", "ConfigMap", CA["name"], data={CA["key"]: catalogue.vault.ca}),
-    ]  # fmt: skip
+    ]
 
 
 # ── A place ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,7 +74,9 @@ def reader(catalogue: Catalogue) -> list[Object]:
 
 def store(catalogue: Catalogue, place: Place) -> Object:
     vault = {"path": catalogue.vault.kv, "version": "v2"}
-    return thing(STORES, "SecretStore", STORE, spec={"provider": {"vault": {**server(catalogue, place, place.name), **vault}}})
+    return thing(
+        STORES, "SecretStore", STORE, spec={"provider": {"vault": {**server(catalogue, place, place.name), **vault}}}
+    )
 
 
 def server(catalogue: Catalogue, place: Place, role: str) -> Object:
@@ -94,13 +96,18 @@ def secret(catalogue: Catalogue, place: Place, entry: Entry) -> list[Object]:
     assert isinstance(entry, Issued)
     source = {"generatorRef": {"apiVersion": GENERATORS, "kind": "VaultDynamicSecret", "name": entry.name}}
     template = tls() if isinstance(entry, Certificate) else user()
-    return [generator(catalogue, place, entry), external_secret(place, entry, template, dataFrom=[{"sourceRef": source}])]
+    return [
+        generator(catalogue, place, entry),
+        external_secret(place, entry, template, dataFrom=[{"sourceRef": source}]),
+    ]
 
 
 def of_store(place: Place, entry: Stored) -> Object:
     """Each property, and the version, which is not written to the Secret but into its annotation."""
     key = place.key_of(entry)
-    data = [{"secretKey": each, "remoteRef": {"key": key, "property": each}} for each in sorted(set(entry.keys.values()))]
+    data = [
+        {"secretKey": each, "remoteRef": {"key": key, "property": each}} for each in sorted(set(entry.keys.values()))
+    ]
     version = {"key": key, "property": "current_version", "metadataPolicy": "Fetch"}
     return {
         "secretStoreRef": {"kind": "SecretStore", "name": STORE},
@@ -124,7 +131,10 @@ def external_secret(place: Place, entry: Entry, template: Mapping[str, Any], **s
 
 def kept(entry: Stored) -> Object:
     annotations = {VERSION: "{{ .current_version }}"}
-    return {"metadata": {"annotations": annotations}, "data": {key: f"{{{{ .{of} }}}}" for key, of in entry.keys.items()}}
+    return {
+        "metadata": {"annotations": annotations},
+        "data": {key: f"{{{{ .{of} }}}}" for key, of in entry.keys.items()},
+    }
 
 
 def user() -> Object:
@@ -139,7 +149,7 @@ def tls() -> Object:
 
 
 def generator(catalogue: Catalogue, place: Place, entry: Issued) -> Object:
-    spec = {"path": catalogue.issuing_path(place, entry), "method": "GET", "resultType": "Data"}
+    spec: Object = {"path": catalogue.issuing_path(place, entry), "method": "GET", "resultType": "Data"}
     if isinstance(entry, Certificate):
         common, *others = [place.filled(name) for name in entry.names]
         alternative = {"alt_names": ",".join(others)} if others else {}

@@ -106,7 +106,12 @@ class Reading:
         inside.end()
         if not namespaces:
             of.complain("namespaces", "is missing; it takes ENVIRONMENT: NAMESPACE")
-        readers = {"secrets": self._stored, "dynamic": self._dynamic, "static": self._static, "certificates": self._cert}
+        readers = {
+            "secrets": self._stored,
+            "dynamic": self._dynamic,
+            "static": self._static,
+            "certificates": self._cert,
+        }
         entries = [
             self._entry(reader, entry, fields, owner, tuple(namespaces))
             for key, reader in readers.items()

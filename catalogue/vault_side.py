@@ -1,16 +1,17 @@
-"""What Vault is told: policies, roles, and what is known of each secret. Each file is named by the path it is written to."""
+"""What Vault is told: policies, roles, what is known of each secret. A file is named by the path it is written to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from catalogue.entries import READER, Catalogue, Certificate, Dynamic, Issued, Place, Static, token_ttl
+from catalogue.entries import READER, Catalogue, Certificate, Dynamic, Issued, Place, Static, Stored, token_ttl
 from catalogue.fields import in_words
 from catalogue.rendered import HEADER, Tree, as_json
 
 USER = (
-    "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE \"{role}\";"
+    "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'"
+    ' IN ROLE "{role}";'
 )
 # A session that was opened before outlives its user, and would hold what the user was granted.
 NO_USER = (
@@ -32,33 +33,42 @@ def vault_side(catalogue: Catalogue) -> Tree:
 
 
 def mounts(catalogue: Catalogue, auth: str) -> str:
-    vault = catalogue.vault
-    return f"auth {auth} kubernetes\nsecrets {vault.kv} kv-v2\nsecrets {vault.database} database\nsecrets {vault.pki} pki\n"
+    engines = {catalogue.vault.kv: "kv-v2", catalogue.vault.database: "database", catalogue.vault.pki: "pki"}
+    lines = [f"auth {auth} kubernetes", *(f"secrets {path} {kind}" for path, kind in engines.items())]
+    return "\n".join(lines) + "\n"
 
 
 def of_place(catalogue: Catalogue, place: Place) -> Iterator[tuple[str, str]]:
     yield f"sys/policies/acl/{place.name}.hcl", policy(reading_paths(catalogue, place))
-    yield f"auth/{place.environment.auth}/role/{place.name}.json", as_json(
-        login(catalogue, place, place.name, catalogue.vault.token_ttl)
+    yield (
+        f"auth/{place.environment.auth}/role/{place.name}.json",
+        as_json(login(catalogue, place, place.name, catalogue.vault.token_ttl)),
     )
     for stored in place.stored:
         about = {"owner": stored.owner, "rotate_every": in_words(stored.rotate), "provider": stored.provider}
         path = f"{catalogue.vault.kv}/metadata/{place.key_of(stored)}.json"
-        yield path, as_json({"cas_required": True, "custom_metadata": {key: text for key, text in about.items() if text}})
+        yield (
+            path,
+            as_json({"cas_required": True, "custom_metadata": {key: text for key, text in about.items() if text}}),
+        )
     if place.issued:
         yield f"sys/policies/acl/{place.issuing}.hcl", policy(issuing_paths(catalogue, place))
-        yield f"auth/{place.environment.auth}/role/{place.issuing}.json", as_json(
-            login(catalogue, place, place.issuing, token_ttl(catalogue.vault, place))
+        yield (
+            f"auth/{place.environment.auth}/role/{place.issuing}.json",
+            as_json(login(catalogue, place, place.issuing, token_ttl(catalogue.vault, place))),
         )
     for issued in place.issued:
-        path = catalogue.issuing_path(place, issued)
-        for ours, roles in (("/creds/", "/roles/"), ("/static-creds/", "/static-roles/"), ("/issue/", "/roles/")):
-            path = path.replace(ours, roles)
-        yield f"{path}.json", as_json(role(place, issued))
+        yield f"{engine_path(catalogue, place, issued)}.json", as_json(role(place, issued))
+
+
+def known(stored: Stored) -> dict[str, Any]:
+    """What is noted beside the secret, where whoever lists sees it."""
+    about = {"owner": stored.owner, "rotate_every": in_words(stored.rotate), "provider": stored.provider}
+    return {"cas_required": True, "custom_metadata": {key: text for key, text in about.items() if text}}
 
 
 def reading_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
-    """What the store may do: read each secret by name, and what is known of it. No pattern: a secret more is a line more."""
+    """What the store may do: read each secret by name, and what is known of it. No pattern."""
     return {
         f"{catalogue.vault.kv}/{part}/{place.key_of(each)}": ["read"]
         for each in place.stored
@@ -72,6 +82,13 @@ def issuing_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
         catalogue.issuing_path(place, each): ["update"] if isinstance(each, Certificate) else ["read"]
         for each in place.issued
     }
+
+
+def engine_path(catalogue: Catalogue, place: Place, entry: Issued) -> str:
+    """Where the engine's role for it is written."""
+    mount = catalogue.vault.pki if isinstance(entry, Certificate) else catalogue.vault.database
+    kind = "static-roles" if isinstance(entry, Static) else "roles"
+    return f"{mount}/{kind}/{place.role_of(entry)}"
 
 
 def policy(paths: Mapping[str, list[str]]) -> str:

@@ -44,7 +44,12 @@ done <mounts
 
 # What is known of a secret: what the rotation has noted beside it stays.
 known_of() {
-  quietly patch "${1%.json}" "@$1" 2>/dev/null || quietly write "${1%.json}" "@$1"
+  local said
+  said=$(command "$cli" patch "${1%.json}" "@$1" 2>&1 >/dev/null) && return
+  case $said in
+    *"Code: 404"*) quietly write "${1%.json}" "@$1" ;;
+    *) printf '%s\n' "$said" >&2; return 1 ;;
+  esac
 }
 
 # Policies first: a role that names none yet would let in with nothing.
