@@ -32,7 +32,8 @@ def write_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
 def check_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
     folder = options.catalogue.parent
     if options.objects:
-        return told(catalogue, checking.of_objects(catalogue, options.environment, options.objects.read(), folder))
+        text = sys.stdin.read() if options.objects == Path("-") else options.objects.read_text(encoding="utf-8")
+        return told(catalogue, checking.of_objects(catalogue, options.environment, text, folder))
     problems = checking.check(catalogue, folder) or checking.with_tools(catalogue, folder)
     status = told(catalogue, problems)
     if status == OK:
@@ -60,13 +61,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--catalogue", type=Path, default=DEFAULT_PATH, metavar="FILE", help="[%(default)s]")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add(commands, "render", write_files, "write the files beside the catalogue")
-    checked = add(
-        commands, "check", check_files, "compare the files with the catalogue, and see whether they fit together"
-    )
-    checked.add_argument(
-        "--objects", type=argparse.FileType(), metavar="FILE",
-        help="check these objects instead, such as `kubectl kustomize` prints of an overlay of yours; - for stdin",
-    )  # fmt: skip
+    checked = add(commands, "check", check_files, "see whether the files are what the catalogue says")
+    objects = "check these objects instead, such as `kubectl kustomize` prints of an overlay of yours; - for stdin"
+    checked.add_argument("--objects", type=Path, metavar="FILE", help=objects)
     checked.add_argument("--environment", default="", metavar="NAME", help="the one that --objects are of")
     return top
 

@@ -144,7 +144,7 @@ def logins(places: list[Place]) -> list[Object]:
             10,
             "warning",
             "External Secrets logs in to Vault far more often than the catalogue's intervals explain.",
-            "See which ExternalSecret is looked at without pause: its template fails, or two controllers want its Secret.",
+            "See which ExternalSecret is read without pause: its template fails, or two controllers want its Secret.",
         )
     ]
 

@@ -16,6 +16,8 @@ from catalogue.rendered import Tree, differences, objects_in, on_disk
 from catalogue.schemas import against_schema
 from catalogue.seen import Found, Seen, seen_in
 
+GROUP = "external-secrets.io"
+"""Whatever kind is of it concerns us, also one that we never render."""
 TOOL_SECONDS = 60.0
 MORE = {
     "kubectl": "that kustomize builds the same objects as were checked",
@@ -42,10 +44,11 @@ def of_environment(catalogue: Catalogue, seen: Seen) -> list[Problem]:
 
 
 def of_objects(catalogue: Catalogue, environment: str, text: str, folder: Path) -> list[Problem]:
-    """What somebody built upon the rendered files, as with a kustomize overlay of their own, against the same catalogue."""
+    """What somebody built upon the rendered files, as with a kustomize overlay, against the same catalogue."""
     seen = seen_in(on_disk(folder), environment)
     kinds = {each.kind for each in seen.objects}
-    seen.objects = [found for each in objects_in(text) if (found := Found(each, "stdin")).kind in kinds]
+    objects = [each for each in objects_in(text) if each.get("kind") in kinds or GROUP in str(each.get("apiVersion"))]
+    seen.objects = [Found(each, "objects") for each in objects]
     return of_environment(catalogue, seen)
 
 
