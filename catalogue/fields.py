@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from catalogue.problems import Problem
@@ -15,6 +15,7 @@ from catalogue.problems import Problem
 Value = TypeVar("Value")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PATH = re.compile(r"[a-z0-9][-a-z0-9_]*(/[a-z0-9][-a-z0-9_]*)*")
 
 
@@ -134,7 +135,7 @@ def some(rule: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
     """A list that is not empty, each by the rule."""
 
     def read_list(value: Any) -> tuple[Value, ...]:
-        if not isinstance(value, list | CommentedSeq) or not value:
+        if not isinstance(value, list) or not value:
             raise ValueError("a list that is not empty")
         return tuple(map(rule, value))
 
@@ -143,10 +144,8 @@ def some(rule: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
 
 def some_keys(value: Any) -> dict[str, str]:
     """Of a Secret, each with the property that it comes from: a list where the two are called the same."""
-    pairs = dict(value) if isinstance(value, dict) else {key: key for key in value if isinstance(key, str)}
-    if not pairs or not all(
-        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(word)) for pair in pairs.items() for word in pair
-    ):
+    pairs = {each: each for each in map(str, value)} if isinstance(value, list) else value
+    if not isinstance(pairs, dict) or not pairs or not all(map(KEY.fullmatch, map(str, [*pairs, *pairs.values()]))):
         raise ValueError("a list of keys, or KEY: property; of letters, digits and _")
     return {str(key): str(name) for key, name in pairs.items()}
 

@@ -25,6 +25,7 @@ SECRET = "synced/prod/llm/openai-api-key.yaml"
 GENERATOR = "synced/prod/user/database.yaml"
 READER = "synced/base/reader.yaml"
 POLICY = "vault/prod/sys/policies/acl/llm-prod.hcl"
+OTHERS = "vault/prod/sys/policies/acl/user-prod.hcl"
 ROLE = "vault/prod/auth/kubernetes/role/llm-prod.json"
 
 
@@ -131,7 +132,7 @@ MISTAKES = [
     Mistake("path that no policy allows", replaced(POLICY, LAST_ROLE, ""),
             "paths_are_allowed", "which the policy llm-prod does not allow", KEY),
     Mistake("path that another policy allows, too",
-            replaced("vault/prod/sys/policies/acl/user-prod.hcl", "kv/data/prod/user/reporting", "kv/data/prod/+/openai"),
+            replaced(OTHERS, "kv/data/prod/user/reporting", "kv/data/prod/+/openai"),
             "paths_are_allowed", "is allowed by the policy user-prod, too", KEY),
     Mistake("policy with a pattern", replaced(POLICY, "kv/data/prod/llm/openai", "kv/data/prod/llm/*"),
             "policies_are_no_wider", "allows read at kv/data/prod/llm/*", LLM),
@@ -217,7 +218,7 @@ class TestFormat:
     @pytest.mark.parametrize(
         ("file", "old", "new", "says"),
         [
-            (SECRET, "external-secrets.io/v1\n", "external-secrets.io/v1beta1\n", "'external-secrets.io/v1' was expected"),
+            (SECRET, "io/v1\n", "io/v1beta1\n", "'external-secrets.io/v1' was expected"),
             (STORE, "mountPath", "mountpath", "'mountpath' was unexpected"),
             (SECRET, "deletionPolicy: Retain", "deletionPolicy: Keep", "'Keep' is not one of"),
             (READER, "automountServiceAccountToken", "automountToken", "'automountToken' was unexpected"),
