@@ -23,20 +23,22 @@ else die "neither 'vault' nor 'bao' is on the PATH"
 fi
 quietly() { command "$cli" "$@" >/dev/null || return; }
 
-# mounted auth|secrets PATH: the type of what is there; nothing if nothing is.
-mounted() {
-  local listed
-  listed=$(command "$cli" "$1" list -format=json) || return
+auths=$(command "$cli" auth list -format=json)
+engines=$(command "$cli" secrets list -format=json)
+declare -A listed=([auth]=$auths [secrets]=$engines)
+
+# type_at PATH: the type of what is there, by the listing on stdin; nothing if nothing is.
+type_at() {
   python3 -c '
 import json, sys
 found = json.load(sys.stdin).get(sys.argv[1] + "/", {})
 version = (found.get("options") or {}).get("version", "1")
-print({"kv": f"kv-v{version}"}.get(found.get("type", ""), found.get("type", "")))' "$2" <<<"$listed"
+print({"kv": f"kv-v{version}"}.get(found.get("type", ""), found.get("type", "")))' "$1"
 }
 
 while read -r what path type; do
   case $what in \#*) continue ;; esac
-  found=$(mounted "$what" "$path")
+  found=$(type_at "$path" <<<"${listed[$what]}")
   [ -n "$found" ] || quietly "$what" enable -path="$path" "$type" || exit
   [ -z "$found" ] || [ "$found" = "$type" ] || die "found $found at $path, expected $type; nothing was changed there"
   step "$what $path"
@@ -52,13 +54,19 @@ known_of() {
   esac
 }
 
-# Policies first: a role that names none yet would let in with nothing.
+written() {
+  local name=${1##*/}
+  case $1 in
+    sys/policies/acl/*) quietly policy write "${name%.hcl}" "$1" ;;
+    */metadata/*) known_of "$1" ;;
+    *) quietly write "${1%.json}" "@$1" ;;
+  esac
+}
+
+# Policies first: a role that names none yet would let in with nothing. What fails is told of, and the rest goes on.
+status=0
 while IFS= read -r file; do
   file=${file#./}
-  case $file in
-    sys/policies/acl/*) name=${file##*/}; quietly policy write "${name%.hcl}" "$file" || exit ;;
-    */metadata/*) known_of "$file" || exit ;;
-    *) quietly write "${file%.json}" "@$file" || exit ;;
-  esac
-  step "${file%.*}"
+  if written "$file"; then step "${file%.*}"; else printf '  ✗ %s\n' "${file%.*}" >&2; status=1; fi
 done < <(find ./sys -type f | sort; find . -type f ! -path './sys/*' ! -name mounts | sort)
+exit "$status"
