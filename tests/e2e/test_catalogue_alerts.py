@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.conftest import PROJECT
 
 FILE = PROJECT / "kubernetes/alerts/prod.yaml"
-STEP, STEPS, AFTER = "1m", 240, "4h"
+STEP, STEPS, AFTER, EVALUATED = "1m", 240, "4h", "5m"
 KEY = 'namespace="llm",name="openai-api-key"'
 WEB = 'namespace="user",name="web-tls"'
 ENTRIES = [KEY, *(f'namespace="user",name="{name}"' for name in ("session-signing", "reporting-login", "database",
@@ -41,7 +41,7 @@ SECRETS = {f"kube_secret_info{{{entry.replace('name=', 'secret=').replace('secre
            for entry in ENTRIES}  # fmt: skip
 LOGINS = 'externalsecret_provider_api_calls_count{provider="HashiCorp/Vault",call="Login",status="success"}'
 ENDS = f"secrets_catalogue_certificate_end_timestamp_seconds{{{WEB}}}"
-FAILING = 'externalsecret_status_condition{%s,condition="Ready",status="False"}' % KEY
+FAILING = f'externalsecret_status_condition{{{KEY},condition="Ready",status="False"}}'
 STORE = 'secretstore_status_condition{namespace="llm",name="vault-store",condition="Ready",status="False"}'
 CALLS = f"externalsecret_sync_calls_total{{{KEY}"
 LIFE, AT = 72 * 3600, 4 * 3600
@@ -90,7 +90,7 @@ def played(folder: Path, cases: list[tuple[str, Series]]) -> str:
         for alert, series in cases
     ]
     file = folder / "test.yaml"  # JSON is YAML
-    file.write_text(json.dumps({"rule_files": [str(FILE)], "evaluation_interval": STEP, "tests": tests}))
+    file.write_text(json.dumps({"rule_files": [str(FILE)], "evaluation_interval": EVALUATED, "tests": tests}))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=100)
     said = done.stdout + done.stderr
     assert (done.returncode == 0) is ("SUCCESS" in said), said
