@@ -18,7 +18,7 @@ CHECKS: tuple[Check, ...] = (
     kubernetes_checks.namespaces_are_those_of_the_catalogue,
     kubernetes_checks.stores_are_near,
     kubernetes_checks.logins_are_their_own,
-    kubernetes_checks.readers_are_asked_for_alone,
+    kubernetes_checks.accounts_may_no_more,
     vault_checks.roles_let_in_their_reader_alone,
     vault_checks.paths_are_allowed,
     vault_checks.policies_are_no_wider,

@@ -16,10 +16,14 @@ RENEW_AT = (2, 3)
 class Vault:
     """The server, and the mounts that the catalogue's secrets are in."""
 
+    product: str
+    """openbao or vault."""
     server: str
     audience: str
     ca: str
     """PEM: who signed the server's certificate."""
+    ca_file: str
+    """Its name, beside the catalogue."""
     kv: str
     database: str
     pki: str
@@ -172,6 +176,8 @@ class Catalogue:
     environments: tuple[Environment, ...]
     services: tuple[Service, ...]
     file: str = field(default="kubernetes/catalogue.yaml", compare=False)
+    text: str = field(default="", compare=False, repr=False)
+    """As it stands in the file."""
 
     @property
     def places(self) -> Iterator[Place]:

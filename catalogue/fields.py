@@ -15,6 +15,7 @@ from catalogue.problems import Problem
 Value = TypeVar("Value")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+TAKEN = ("issued", "rotations")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PATH = re.compile(r"[a-z0-9][-a-z0-9_]*(/[a-z0-9][-a-z0-9_]*)*")
 
@@ -109,10 +110,26 @@ def a_name(value: Any) -> str:
     return value
 
 
+def a_service(value: Any) -> str:
+    """`secrets-` begins the names of who keeps the secrets."""
+    if a_name(value).startswith("secrets-"):
+        raise ValueError('a name that does not begin with "secrets-"')
+    return str(value)
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    def read_word(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return str(value)
+
+    return read_word
+
+
 def an_environment(value: Any) -> str:
-    """Without a hyphen, so that SERVICE-ENVIRONMENT can be read in one way; `issued` ends the names of roles."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9]{0,19}", value) or value == "issued":
-        raise ValueError('small letters and digits alone, and not "issued"')
+    """Without a hyphen, so that SERVICE-ENVIRONMENT is read in one way only; what is TAKEN means something else."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9]{0,19}", value) or value in TAKEN:
+        raise ValueError(f"small letters and digits alone, and none of {', '.join(TAKEN)}")
     return value
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from catalogue.kv import Kv, Overtaken
+from catalogue.keepers import JOURNAL
+from catalogue.kv import Kv
 
-FOLDER = "rotations"
 MAKING, WAITING, RETIRING, DONE = "making", "waiting", "retiring", "done"
 """A key is made and written; all are to have it; the old one is taken back; nothing is left to do."""
 
@@ -40,18 +40,15 @@ class Journal:
 
     def read(self, path: str) -> Rotation | None:
         """The last one; None if there has been none."""
-        self._versions[path], values = self._kv.read(f"{FOLDER}/{path}")
+        self._versions[path], values = self._kv.read(f"{JOURNAL}/{path}")
         return rotation_of(values) if values else None
 
     def write(self, path: str, rotation: Rotation) -> Rotation:
         """Raises: Overtaken, if another process is at it now."""
-        self._versions[path] = self._kv.write(f"{FOLDER}/{path}", asdict(rotation), over=self._versions[path])
+        self._versions[path] = self._kv.write(f"{JOURNAL}/{path}", asdict(rotation), over=self._versions[path])
         return rotation
 
 
 def rotation_of(values: dict[str, Any]) -> Rotation:
     known = {each.name for each in fields(Rotation)}
     return Rotation(**{key: value for key, value in values.items() if key in known})
-
-
-__all__ = ["DONE", "MAKING", "RETIRING", "WAITING", "Journal", "Overtaken", "Rotation", "replace"]

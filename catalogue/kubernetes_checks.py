@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from catalogue.asked import entries, entry_of, generators, line_of, line_of_environment, objects, place_of
 from catalogue.entries import READER, Catalogue, Issued
+from catalogue.keeper_jobs import may_see
+from catalogue.keepers import DRIFT, ROTATION
+from catalogue.kubernetes_side import reader
 from catalogue.problems import Problem
 from catalogue.seen import Seen
 
@@ -31,8 +34,11 @@ def all_is_there(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
 
 def namespaces_are_those_of_the_catalogue(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
     """An object in the namespace of another environment, or in one that is nobody's."""
-    for found in seen.of_kind(*SYNCED, "ServiceAccount", "Role", "RoleBinding"):
-        if place_of(catalogue, seen, found) is None:
+    for found in seen.of_kind(*SYNCED, "ServiceAccount", "Role", "RoleBinding", "CronJob"):
+        keeper = found.kind in ("ServiceAccount", "CronJob") and found.name in (DRIFT, ROTATION)
+        if place_of(catalogue, seen, found) is None and not (
+            keeper and found.namespace == catalogue.operator.namespace
+        ):
             line = line_of_environment(catalogue, seen)
             where = found.namespace or "(none)"
             yield Problem(
@@ -80,18 +86,15 @@ def logins_are_their_own(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
                 yield Problem(line_of(place, found), text, found.file)
 
 
-def readers_are_asked_for_alone(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
+def accounts_may_no_more(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
     """A role without resourceNames lets External Secrets be every account of the namespace."""
     for place in catalogue.places_in(seen.environment):
         if not seen.has("ServiceAccount", place.namespace, READER):
             yield Problem(place.line, f"{place.namespace} has no account {READER}")
-    for place, found in objects(catalogue, seen, "Role"):
-        for rule in found.at("rules") or []:
-            if rule.get("resourceNames") != [READER] or rule.get("resources") != ["serviceaccounts/token"]:
-                yield Problem(place.line, f"Role {found.name} is for more than the tokens of {READER}", found.file)
-    operator = {"kind": "ServiceAccount", "name": catalogue.operator.account, "namespace": catalogue.operator.namespace}
-    for place, found in objects(catalogue, seen, "RoleBinding"):
-        if found.object.get("subjects") != [operator]:
-            yield Problem(
-                place.line, f"RoleBinding {found.name} is not for {catalogue.operator.account} alone", found.file
-            )
+    wanted = {(each["kind"], each["metadata"]["name"]): each for each in [*reader(catalogue), *may_see(catalogue)]}
+    for place, found in objects(catalogue, seen, "Role", "RoleBinding"):
+        expected = wanted.get((found.kind, found.name), {})
+        for key in ("rules", "roleRef", "subjects"):
+            if found.at(key) != expected.get(key, ""):
+                text = f"{found.kind} {found.name}: found {key} {found.at(key)}, expected {expected.get(key, 'none')}"
+                yield Problem(place.line, text, found.file)

@@ -7,6 +7,7 @@ from typing import Any
 
 from catalogue.entries import READER, STORE, Catalogue, Certificate, Entry, Issued, Place, Stored
 from catalogue.fields import in_words
+from catalogue.keeper_jobs import jobs, may_see
 from catalogue.rendered import Object, Tree, as_yaml
 
 STORES = "external-secrets.io/v1"
@@ -15,19 +16,25 @@ MARK = "secrets-catalogue"
 """Prefix of our labels and annotations."""
 VERSION = f"{MARK}/version"
 """Annotation of a Secret: the version in Vault that it has."""
+KEEPERS = "secrets-keepers"
 CA = {"type": "ConfigMap", "name": "vault-ca", "key": "ca.crt"}
 
 
 def kubernetes_side(catalogue: Catalogue) -> Tree:
     """base is the same everywhere; each environment is a folder that Argo CD or `kubectl apply -k` takes."""
     tree = {
-        "synced/base/kustomization.yaml": kustomization(resources=["reader.yaml"]),
+        "synced/base/kustomization.yaml": kustomization(resources=["reader.yaml", "keepers.yaml"]),
         "synced/base/reader.yaml": as_yaml(*reader(catalogue)),
+        "synced/base/keepers.yaml": as_yaml(*may_see(catalogue)),
     }
     for environment in catalogue.environments:
         places = list(catalogue.places_in(environment.name))
         folder = f"synced/{environment.name}"
-        tree[f"{folder}/kustomization.yaml"] = kustomization(resources=[place.service.name for place in places])
+        services = [place.service.name for place in places]
+        tree[f"{folder}/kustomization.yaml"] = kustomization(resources=[*services, KEEPERS])
+        keepers = kustomization(namespace=catalogue.operator.namespace, resources=["jobs.yaml"])
+        tree[f"{folder}/{KEEPERS}/kustomization.yaml"] = keepers
+        tree[f"{folder}/{KEEPERS}/jobs.yaml"] = as_yaml(*jobs(catalogue, environment, catalogue.text))
         for place in places:
             tree |= {f"{folder}/{place.service.name}/{name}": text for name, text in of_place(catalogue, place)}
     return tree

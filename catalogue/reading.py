@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,20 @@ from catalogue.entries import (
     Stored,
     Vault,
 )
-from catalogue.fields import Fields, a_duration, a_name, a_path, a_text, an_environment, an_url, read, some, some_keys
+from catalogue.fields import (
+    Fields,
+    a_duration,
+    a_name,
+    a_path,
+    a_service,
+    a_text,
+    an_environment,
+    an_url,
+    one_of,
+    read,
+    some,
+    some_keys,
+)
 from catalogue.problems import Problem
 
 DEFAULT_PATH = Path("kubernetes/catalogue.yaml")
@@ -38,10 +52,11 @@ class CatalogueError(Exception):
 def load(path: Path = DEFAULT_PATH) -> Catalogue:
     """The catalogue in a file. Raises: CatalogueError; OSError, if it cannot be read."""
     problems: list[Problem] = []
-    found = Reading(read(path.read_text(encoding="utf-8"), problems), path, problems).catalogue()
+    text = path.read_text(encoding="utf-8")
+    found = Reading(read(text, problems), path, problems).catalogue()
     if problems or found is None:
         raise CatalogueError(problems, str(path))
-    return found
+    return replace(found, text=text)
 
 
 class Reading:
@@ -54,7 +69,7 @@ class Reading:
         vault, operator = self._vault(self._top.inside("vault")), self._operator(self._top.inside("external_secrets"))
         environments = [self._environment(*each) for each in self._top.inside("environments").entries(an_environment)]
         known = tuple(each.name for each in environments if each)
-        services = [self._service(name, of, known) for name, of in self._top.inside("services").entries(a_name)]
+        services = [self._service(name, of, known) for name, of in self._top.inside("services").entries(a_service)]
         self._top.end()
         self._once(services)
         return self._made(
@@ -69,9 +84,11 @@ class Reading:
     def _vault(self, of: Fields) -> Vault | None:
         made = self._made(
             Vault,
+            product=of.take("product", one_of("openbao", "vault"), "openbao"),
             server=of.take("server", an_url),
             audience=of.take("audience", a_text, "vault"),
             ca=of.take("ca", self._file),
+            ca_file=of.take("ca", a_text, "ca.crt"),
             kv=of.take("kv", a_path, "kv"),
             database=of.take("database", a_path, "database"),
             pki=of.take("pki", a_path, "pki"),

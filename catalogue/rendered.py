@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
@@ -38,6 +38,24 @@ def literal(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [literal(each) for each in value]
     return LiteralScalarString(value) if isinstance(value, str) and "\n" in value else value
+
+
+class Sample(NamedTuple):
+    """One series of Prometheus, and its value."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def exposed(samples: Iterable[Sample]) -> str:
+    """In the text format, as node_exporter's textfile collector reads it. All are gauges."""
+    lines: dict[str, list[str]] = {}
+    for name, labels, value in samples:
+        words = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
+        series = f"{name}{{{words}}}" if words else name
+        lines.setdefault(name, [f"# TYPE {name} gauge"]).append(f"{series} {value:.0f}")
+    return "".join(f"{line}\n" for each in lines.values() for line in each)
 
 
 def objects_in(text: str) -> list[Object]:

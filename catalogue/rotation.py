@@ -20,7 +20,7 @@ from catalogue.cluster import Cluster
 from catalogue.entries import Place, Stored
 from catalogue.journal import DONE, MAKING, RETIRING, WAITING, Journal, Rotation
 from catalogue.kv import Kv, Overtaken
-from catalogue.providers import Provider, ProviderError
+from catalogue.providers import Provider
 
 POLL_SECONDS = 5.0
 audit = logging.getLogger("catalogue.audit")
@@ -156,6 +156,3 @@ class Rotator:
         about = {"event": "rotation", "path": self._path, "outcome": outcome, "provider": self._entry.provider}
         about |= {"old": rotation.old, "new": rotation.label, "by": rotation.holder}
         audit.warning(json.dumps({**about, "from_version": rotation.from_version, "version": rotation.version}))
-
-
-__all__ = ["Patience", "ProviderError", "RotationError", "Rotator"]

@@ -9,6 +9,8 @@ from typing import Any
 from catalogue.asked import asked, entries, entry_of, expected_paths, line_of, line_of_environment, objects, place_of
 from catalogue.entries import READER, RENEW_AT, Catalogue, Certificate, Dynamic, Entry, Issued, Place, Static, Stored
 from catalogue.fields import in_words
+from catalogue.keeper_jobs import CATALOGUE
+from catalogue.keepers import keeper_paths
 from catalogue.problems import Problem
 from catalogue.seen import Seen, allows
 from catalogue.vault_side import engine_path, issuing_paths, reading_paths
@@ -18,25 +20,36 @@ DURATION = re.compile(r"([0-9]+)([smh])")
 
 def roles_let_in_their_reader_alone(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
     """A role without an audience takes tokens that were meant for others; one with * lets in the cluster."""
+    for line, account, namespace, name in logins(catalogue, seen):
+        auth = next(each.auth for each in catalogue.environments if each.name == seen.environment)
+        path = f"auth/{auth}/role/{name}"
+        there = seen.vault.get(path, {})
+        wanted = {
+            "bound_service_account_names": [account],
+            "bound_service_account_namespaces": [namespace],
+            "audience": catalogue.vault.audience,
+            "alias_name_source": "serviceaccount_name",
+            "token_policies": [name],
+            "token_no_default_policy": True,
+        }
+        for key, value in wanted.items():
+            if there.get(key) != value:
+                yield Problem(line, f"{path}: found {key} {there.get(key)}, expected {value}")
+
+
+def logins(catalogue: Catalogue, seen: Seen) -> Iterator[tuple[int, str, str, str]]:
+    """Each role: the line that it is of, the account, its namespace, and the name."""
     for place in catalogue.places_in(seen.environment):
         for name in (place.name, place.issuing) if place.issued else (place.name,):
-            path = f"auth/{place.environment.auth}/role/{name}"
-            there = seen.vault.get(path, {})
-            wanted = {
-                "bound_service_account_names": [READER],
-                "bound_service_account_namespaces": [place.namespace],
-                "audience": catalogue.vault.audience,
-                "alias_name_source": "serviceaccount_name",
-                "token_policies": [name],
-                "token_no_default_policy": True,
-            }
-            for key, value in wanted.items():
-                if there.get(key) != value:
-                    yield Problem(place.line, f"{path}: found {key} {there.get(key)}, expected {value}")
+            yield place.line, READER, place.namespace, name
+    for name in keeper_paths(catalogue, seen.environment):
+        account = name.removesuffix(f"-{seen.environment}")
+        yield line_of_environment(catalogue, seen), account, catalogue.operator.namespace, name
 
 
 def paths_are_allowed(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
     """A path that the place's policy does not allow is a 403; one that is another's as well, a leak."""
+    keepers = keeper_paths(catalogue, seen.environment)
     for place, found in objects(catalogue, seen, "ExternalSecret", "VaultDynamicSecret"):
         entry = entry_of(place, found)
         for path, capability in asked(catalogue, found):
@@ -49,26 +62,27 @@ def paths_are_allowed(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
             if entry and path not in expected_paths(catalogue, place, entry):
                 yield Problem(line, f"{found.name} asks for {path}, which is another's", found.file)
             for other, may in seen.policies.items():
-                if other != policy and allows(may, path, capability):
+                if other not in {policy, *keepers} and allows(may, path, capability):
                     yield Problem(line, f"{path} of {found.name} is allowed by the policy {other}, too")
 
 
 def policies_are_no_wider(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
     """What the catalogue has no entry for, nobody needs."""
-    known = {}
+    here = line_of_environment(catalogue, seen)
+    known = {name: (here, paths) for name, paths in keeper_paths(catalogue, seen.environment).items()}
     for place in catalogue.places_in(seen.environment):
-        known[place.name] = place, reading_paths(catalogue, place)
+        known[place.name] = place.line, reading_paths(catalogue, place)
         if place.issued:
-            known[place.issuing] = place, issuing_paths(catalogue, place)
+            known[place.issuing] = place.line, issuing_paths(catalogue, place)
     for name, policy in seen.policies.items():
         if name not in known:
-            yield Problem(line_of_environment(catalogue, seen), f"the policy {name} is of no service")
+            yield Problem(here, f"the policy {name} is of no service")
             continue
-        place, paths = known[name]
+        line, paths = known[name]
         for path, may in policy.items():
             more = may - set(paths.get(path, []))
             if more:
-                yield Problem(place.line, f"the policy {name} allows {', '.join(sorted(more))} at {path}: of no entry")
+                yield Problem(line, f"the policy {name} allows {', '.join(sorted(more))} at {path}: of no entry")
 
 
 def refresh_is_soon_enough(catalogue: Catalogue, seen: Seen) -> Iterator[Problem]:
@@ -106,6 +120,8 @@ def environments_are_apart(catalogue: Catalogue, seen: Seen) -> Iterator[Problem
     """A name of one environment in another: a role, a namespace, a mount, a part of a path."""
     others = names_of_others(catalogue, seen.environment)
     for found in seen.objects:
+        if (found.kind, found.name) == ("ConfigMap", CATALOGUE):  # which is the catalogue, with all environments
+            continue
         place = place_of(catalogue, seen, found)
         line = line_of(place, found) if place else line_of_environment(catalogue, seen)
         for word in sorted(words_in(found.object) & others):

@@ -7,6 +7,7 @@ from typing import Any
 
 from catalogue.entries import READER, Catalogue, Certificate, Dynamic, Issued, Place, Static, Stored, token_ttl
 from catalogue.fields import in_words
+from catalogue.keepers import keeper_paths
 from catalogue.rendered import HEADER, Tree, as_json
 
 USER = (
@@ -27,6 +28,11 @@ def vault_side(catalogue: Catalogue) -> Tree:
         for place in catalogue.places_in(environment.name):
             for path, text in of_place(catalogue, place):
                 tree[f"vault/{environment.name}/{path}"] = text
+        for name, paths in keeper_paths(catalogue, environment.name).items():
+            account = name.removesuffix(f"-{environment.name}")
+            role = login(catalogue, account, catalogue.operator.namespace, name, catalogue.vault.token_ttl)
+            tree[f"vault/{environment.name}/sys/policies/acl/{name}.hcl"] = policy(paths)
+            tree[f"vault/{environment.name}/auth/{environment.auth}/role/{name}.json"] = as_json(role)
         tree[f"vault/{environment.name}/{catalogue.vault.kv}/config.json"] = as_json({"cas_required": True})
         tree[f"vault/{environment.name}/mounts"] = HEADER + mounts(catalogue, environment.auth)
     return tree
@@ -42,7 +48,7 @@ def of_place(catalogue: Catalogue, place: Place) -> Iterator[tuple[str, str]]:
     yield f"sys/policies/acl/{place.name}.hcl", policy(reading_paths(catalogue, place))
     yield (
         f"auth/{place.environment.auth}/role/{place.name}.json",
-        as_json(login(catalogue, place, place.name, catalogue.vault.token_ttl)),
+        as_json(login(catalogue, READER, place.namespace, place.name, catalogue.vault.token_ttl)),
     )
     for stored in place.stored:
         about = {"owner": stored.owner, "rotate_every": in_words(stored.rotate), "provider": stored.provider}
@@ -55,7 +61,7 @@ def of_place(catalogue: Catalogue, place: Place) -> Iterator[tuple[str, str]]:
         yield f"sys/policies/acl/{place.issuing}.hcl", policy(issuing_paths(catalogue, place))
         yield (
             f"auth/{place.environment.auth}/role/{place.issuing}.json",
-            as_json(login(catalogue, place, place.issuing, token_ttl(catalogue.vault, place))),
+            as_json(login(catalogue, READER, place.namespace, place.issuing, token_ttl(catalogue.vault, place))),
         )
     for issued in place.issued:
         yield f"{engine_path(catalogue, place, issued)}.json", as_json(role(place, issued))
@@ -100,11 +106,11 @@ def quoted(words: list[str]) -> str:
     return ", ".join(f'"{word}"' for word in words)
 
 
-def login(catalogue: Catalogue, place: Place, policy: str, seconds: int) -> dict[str, Any]:
+def login(catalogue: Catalogue, account: str, namespace: str, policy: str, seconds: int) -> dict[str, Any]:
     """The role of the auth method."""
     return {
-        "bound_service_account_names": [READER],
-        "bound_service_account_namespaces": [place.namespace],
+        "bound_service_account_names": [account],
+        "bound_service_account_namespaces": [namespace],
         "audience": catalogue.vault.audience,
         # By its name: an account that is made anew has another uid, and would be another entity.
         "alias_name_source": "serviceaccount_name",
