@@ -80,9 +80,7 @@ def parser() -> argparse.ArgumentParser:
     done.add_argument("path", metavar="PATH", help="ENVIRONMENT/SERVICE/PATH")
     late = add(commands, "overdue", keeping.overdue, "list what was to be replaced by now")
     late.add_argument("--all", action="store_true", help="also what is not late, and when it will be")
-    drift = add(
-        commands, "drift", keeping.compare, "compare the cluster with Vault; tells names, versions and keys alone"
-    )
+    drift = add(commands, "drift", keeping.compare, "compare the cluster with Vault; no value is told")
     for command in (late, drift):
         in_environment(command, "which one", required=True)
         command.add_argument("--metrics", type=Path, metavar="FILE", help="also write series for Prometheus")
@@ -94,12 +92,8 @@ def add_rotation(commands: Commands) -> None:
     which = turned.add_mutually_exclusive_group(required=True)
     which.add_argument("path", nargs="?", default="", metavar="PATH", help="ENVIRONMENT/SERVICE/PATH")
     in_environment(which, "whatever is late in this one")
-    turned.add_argument(
-        "--provider", default="", metavar="NAME", help="who makes the new one, if not who is in the catalogue"
-    )
-    of_time(
-        turned, "grace", None, "how long the old key stays good after all have the new one [the refresh of the secret]"
-    )
+    turned.add_argument("--provider", default="", metavar="NAME", help="who makes the new one [that of the catalogue]")
+    of_time(turned, "grace", None, "how long the old key stays good after all have the new one [its refresh]")
     of_time(turned, "wait", 900, "how long to wait for all to have it; run it again to go on [15m]")
     of_time(turned, "hold", 120, "after how long without a word another process may go on with it [2m]")
 

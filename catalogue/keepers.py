@@ -8,6 +8,10 @@ DRIFT, ROTATION = "secrets-drift", "secrets-rotation"
 """Their accounts, in the namespace of External Secrets; with -ENVIRONMENT their roles and policies."""
 JOURNAL = "rotations"
 Paths = dict[str, list[str]]
+LOOK = {"auth/token/lookup-self": ["read"]}
+"""What the policy `default` would allow, too, which no role here has."""
+GIVE_BACK = {"auth/token/revoke-self": ["update"]}
+RENEW = {"auth/token/renew-self": ["update"]}
 
 
 def keeper_paths(catalogue: Catalogue, environment: str) -> dict[str, Paths]:
@@ -19,9 +23,12 @@ def keeper_paths(catalogue: Catalogue, environment: str) -> dict[str, Paths]:
 
 
 def listing(catalogue: Catalogue, environment: str) -> Paths:
-    """What is known of every secret, and no value."""
+    """What is known of every secret, and no value; and to keep a token alive meanwhile."""
     kv, scan = catalogue.vault.kv, ["scan"] if catalogue.vault.product == "openbao" else []
     return {
+        **LOOK,
+        **RENEW,
+        **GIVE_BACK,
         f"{kv}/metadata/{environment}": ["list"],
         f"{kv}/metadata/{environment}/*": ["read", "list"],
         f"{kv}/detailed-metadata/{environment}": ["list", *scan],

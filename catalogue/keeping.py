@@ -43,11 +43,8 @@ def rotate(catalogue: Catalogue, options: argparse.Namespace) -> int:
 
 
 def late_ones(kv: Kv, environment: str) -> list[str]:
-    return [
-        each.path
-        for each in dues(kv.known_below(environment), time.time())
-        if each.is_late and each.provider in PROVIDERS
-    ]
+    found = dues(kv.known_below(environment), time.time())
+    return [each.path for each in found if each.is_late and each.provider in PROVIDERS]
 
 
 def rotated(catalogue: Catalogue, kv: Kv, path: str, options: argparse.Namespace) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 from catalogue.entries import READER, Catalogue, Certificate, Dynamic, Issued, Place, Static, Stored, token_ttl
 from catalogue.fields import in_words
-from catalogue.keepers import keeper_paths
+from catalogue.keepers import GIVE_BACK, LOOK, Paths, keeper_paths
 from catalogue.rendered import HEADER, Tree, as_json
 
+PARTS = ("data", "metadata")
 USER = (
     "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'"
     ' IN ROLE "{role}";'
@@ -73,21 +74,22 @@ def known(stored: Stored) -> dict[str, Any]:
     return {"cas_required": True, "custom_metadata": {key: text for key, text in about.items() if text}}
 
 
-def reading_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
-    """What the store may do: read each secret by name, and what is known of it. No pattern."""
-    return {
-        f"{catalogue.vault.kv}/{part}/{place.key_of(each)}": ["read"]
-        for each in place.stored
-        for part in ("data", "metadata")
-    }
+def reading_paths(catalogue: Catalogue, place: Place) -> Paths:
+    """What the store may do: read each secret by name, and what is known of it. No pattern.
+
+    External Secrets looks at its token when it is done, and gives it back.
+    """
+    places = {f"{catalogue.vault.kv}/{part}/{place.key_of(each)}" for each in place.stored for part in PARTS}
+    return {**{path: ["read"] for path in sorted(places)}, **LOOK, **GIVE_BACK}
 
 
-def issuing_paths(catalogue: Catalogue, place: Place) -> dict[str, list[str]]:
-    """What the generators may do."""
-    return {
+def issuing_paths(catalogue: Catalogue, place: Place) -> Paths:
+    """What the generators may do. Not to give the token back: what it asked for would end with it."""
+    paths = {
         catalogue.issuing_path(place, each): ["update"] if isinstance(each, Certificate) else ["read"]
         for each in place.issued
     }
+    return {**paths, **LOOK}
 
 
 def engine_path(catalogue: Catalogue, place: Place, entry: Issued) -> str:

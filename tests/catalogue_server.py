@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -48,6 +49,18 @@ def apply(backend: Backend, folder: Path, environment: str) -> subprocess.Comple
         env={**backend.administration, "VAULT_ADDR": backend.url},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def write_policies_and_kv(backend: Backend, catalogue: Catalogue, environment: str) -> None:
+    """What apply.sh does of an environment for KV and for policies, in a moment."""
+    root = backend.root
+    prefix = f"vault/{environment}/"
+    for name, text in render(catalogue).items():
+        path = name.removeprefix(prefix)
+        if path.startswith("sys/policies/acl/"):
+            root.write_data(path.removesuffix(".hcl"), data={"policy": text})
+        elif path.startswith(f"{catalogue.vault.kv}/"):
+            root.write_data(path.removesuffix(".json"), data=json.loads(text))
 
 
 @contextmanager

@@ -1,4 +1,7 @@
 # Rendered from catalogue.yaml by `python -m catalogue render`: what is changed here is lost.
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
 path "kv/metadata/prod" { capabilities = ["list"] }
 path "kv/metadata/prod/*" { capabilities = ["read", "list"] }
 path "kv/detailed-metadata/prod" { capabilities = ["list", "scan"] }
