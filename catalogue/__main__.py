@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from catalogue import checking, keeping
 from catalogue.cluster import ClusterError
-from catalogue.entries import Catalogue
+from catalogue.entries import Catalogue, Certificate
 from catalogue.fields import a_duration
 from catalogue.problems import Problem
 from catalogue.reading import DEFAULT_PATH, CatalogueError, load
@@ -52,6 +52,23 @@ def check_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
     return status
 
 
+def scopes(catalogue: Catalogue, options: argparse.Namespace) -> int:
+    """For scripts/break-glass.sh: a line for each, and what no machine locks out."""
+    places = [place for place in catalogue.places if options.service in (place.service.name, place.name)]
+    if not places:
+        return told(catalogue, [Problem(0, f"found {options.service}, expected a SERVICE or SERVICE-ENVIRONMENT")]) + 1
+    for place in places:
+        print(f"role auth/{place.environment.auth}/{place.name}")
+        if place.issued:
+            print(f"role auth/{place.environment.auth}/{place.issuing}")
+        for entry in place.issued:
+            if not isinstance(entry, Certificate):
+                print(f"role {catalogue.vault.database}/{place.role_of(entry)}")
+        for stored in place.stored:
+            print(f"by-hand {catalogue.vault.kv}/{place.key_of(stored)}")
+    return OK
+
+
 def told(catalogue: Catalogue, problems: Sequence[Problem]) -> int:
     for problem in problems:
         print(problem.told(catalogue.file), file=sys.stderr)
@@ -78,6 +95,8 @@ def parser() -> argparse.ArgumentParser:
     add_rotation(commands)
     done = add(commands, "noted", keeping.noted, "note that people have replaced a secret that has no provider")
     done.add_argument("path", metavar="PATH", help="ENVIRONMENT/SERVICE/PATH")
+    held = add(commands, "scopes", scopes, "what a service holds in Vault, as scripts/break-glass.sh locks it out")
+    held.add_argument("service", metavar="SERVICE[-ENVIRONMENT]")
     late = add(commands, "overdue", keeping.overdue, "list what was to be replaced by now")
     late.add_argument("--all", action="store_true", help="also what is not late, and when it will be")
     drift = add(commands, "drift", keeping.compare, "compare the cluster with Vault; no value is told")

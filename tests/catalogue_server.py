@@ -51,30 +51,29 @@ def apply(backend: Backend, folder: Path, environment: str) -> subprocess.Comple
     )  # fmt: skip
 
 
-def write_policies_and_kv(backend: Backend, catalogue: Catalogue, environment: str) -> None:
-    """What apply.sh does of an environment for KV and for policies, in a moment."""
-    root = backend.root
+def write_by_path(backend: Backend, catalogue: Catalogue, environment: str, *, but: tuple[str, ...] = ()) -> None:
+    """What apply.sh does, in a moment: of all mounts but these, which are there already."""
     prefix = f"vault/{environment}/"
     for name, text in render(catalogue).items():
         path = name.removeprefix(prefix)
-        if path.startswith("sys/policies/acl/"):
-            root.write_data(path.removesuffix(".hcl"), data={"policy": text})
-        elif path.startswith(f"{catalogue.vault.kv}/"):
-            root.write_data(path.removesuffix(".json"), data=json.loads(text))
+        if path != name and path != "mounts" and not path.startswith(but):
+            data = {"policy": text} if path.endswith(".hcl") else json.loads(text)
+            backend.root.write_data(path.rpartition(".")[0], data=data)
 
 
 @contextmanager
 def applied(backend: Backend, folder: Path) -> Iterator[Catalogue]:
-    """Both environments, with what is theirs to bring: the database's users and connections, and a CA."""
+    """Both environments, prod by the script, with what is theirs to bring: the database's users, and a CA."""
     found = catalogue_in(folder)
     with prepared_database(backend, found):
         root = backend.root
         root.sys.enable_secrets_engine("pki", path=found.vault.pki)
         root.write_data(f"{found.vault.pki}/root/generate/internal", data={"common_name": "test", "ttl": "300h"})
         try:
-            for environment in found.environments:
-                done = apply(backend, folder, environment.name)
-                assert done.returncode == 0, done.stderr
+            done = apply(backend, folder, "prod")
+            assert done.returncode == 0, done.stderr
+            root.sys.enable_auth_method("kubernetes", path="catalogue-dev")
+            write_by_path(backend, found, "dev")
             yield found
         finally:
             for mount in (found.vault.pki, found.vault.kv):

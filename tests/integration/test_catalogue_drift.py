@@ -25,7 +25,7 @@ from catalogue.overdue import dues, moment, samples
 from catalogue.rendered import exposed
 from config_loader import VaultConfig
 from tests.backends import Backend
-from tests.catalogue_server import catalogue_in, write_policies_and_kv
+from tests.catalogue_server import catalogue_in, write_by_path
 from tests.servers import ScriptedServer, respond
 from vault_client import VaultClient
 from vaultkit.errors import PermissionDenied
@@ -56,7 +56,7 @@ def catalogue(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Ite
     backend.root.sys.enable_secrets_engine("kv-v2", path=found.vault.kv)
     for environment in found.environments:
         backend.root.sys.enable_auth_method("kubernetes", path=environment.auth)
-        write_policies_and_kv(backend, found, environment.name)
+        write_by_path(backend, found, environment.name, but=(found.vault.database, found.vault.pki))
     yield found
     backend.root.sys.disable_secrets_engine(found.vault.kv)
     for environment in found.environments:

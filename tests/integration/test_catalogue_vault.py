@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from catalogue.entries import READER, Catalogue, Dynamic, Place, Stored
 from catalogue.vault_side import issuing_paths, reading_paths
 from tests.backends import Backend
 from tests.catalogue_server import applied, apply
+from tests.e2e.conftest import PROJECT
 from tests.token_review import Signer, TokenReviews
 
 
@@ -78,7 +81,8 @@ def note(root: hvac.Client, path: str, about: dict[str, str]) -> None:
 
 def test_each_role_may_its_own_and_nothing_else(backend: Backend, catalogue: Catalogue, root: hvac.Client) -> None:
     """By the server's own word, for every path of the catalogue: of each service, in each environment."""
-    roles = [(place, role) for place in catalogue.places for role in (place.name, place.issuing)]
+    roles = [(place, place.name) for place in catalogue.places]
+    roles += [(place, place.issuing) for place in catalogue.places if place.issued]
     everything = sorted({path for place, role in roles for path in paths_of(catalogue, place, role)})
     for place, role in roles:
         made = root.auth.token.create(policies=[role], no_default_policy=True, ttl="1m")["auth"]["client_token"]
@@ -134,6 +138,35 @@ class TestLogin:
         assert made["private_key"].startswith("-----BEGIN EC PRIVATE KEY")
         with pytest.raises(hvac.exceptions.InvalidRequest):
             api.write_data(path, data={"common_name": "user.user-dev.svc"})
+
+
+def break_glass(backend: Backend, catalogue: Catalogue, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROJECT / "scripts/break-glass.sh", "--from-catalogue", *arguments],
+        env={**os.environ, "CATALOGUE": catalogue.file, "VAULT_URL": backend.url, "VAULT_TOKEN": backend.root_token},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+
+
+def test_service_is_locked_out_by_its_name(backend: Backend, catalogue: Catalogue, signer: Signer) -> None:
+    """What it has let in ends, and it gets in no more; nobody else notices. Then it is lifted."""
+    places = {each.name: each for each in catalogue.places}
+    theirs, others = (log_in(backend, each, each.name, token(signer, each.namespace))
+                      for each in (places["llm-prod"], places["user-prod"]))  # fmt: skip
+    done = break_glass(backend, catalogue, "llm-prod", "--go")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "catalogue-kv/prod/llm/openai is to be replaced where it comes from" in done.stdout
+    root = backend.root
+    with pytest.raises(hvac.exceptions.Forbidden):
+        root.auth.token.lookup(theirs.token)
+    assert root.auth.token.lookup(others.token)
+    assert break_glass(backend, catalogue, "llm-prod", "--lift").returncode == 0
+    assert log_in(backend, places["llm-prod"], "llm-prod", token(signer, "llm"))
+
+
+def test_unknown_service_locks_out_nobody(backend: Backend, catalogue: Catalogue) -> None:
+    """A name that is mistyped must not look like success."""
+    assert break_glass(backend, catalogue, "lllm", "--go").returncode == 2
 
 
 def version(root: hvac.Client, catalogue: Catalogue, place: Place, entry: Stored) -> int:
