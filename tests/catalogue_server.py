@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,12 +30,17 @@ MOUNTS = {
 USERS = ("user_app", "user_batch_dev", "user_batch_prod")
 
 
-def catalogue_in(folder: Path) -> Catalogue:
-    """The project's catalogue with these mounts, rendered beside a copy of its script."""
+def catalogue_in(folder: Path, namespaces: str = "") -> Catalogue:
+    """The project's catalogue with these mounts, rendered beside a copy of its script.
+
+    With `namespaces`, that is what the names of all namespaces begin with.
+    """
     text = (PROJECT / "kubernetes/catalogue.yaml").read_text(encoding="utf-8")
     for old, new in MOUNTS.items():
         assert old in text
         text = text.replace(old, new)
+    if namespaces:
+        text = re.sub(r"(namespace: |(?:dev|prod): )([a-z-]+)(?=[,}])", rf"\1{namespaces}-\2", text)
     (folder / "catalogue.yaml").write_text(text, encoding="utf-8")
     (folder / "vault-ca.crt").write_text("")
     found = load(folder / "catalogue.yaml")
