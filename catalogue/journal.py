@@ -40,8 +40,9 @@ class Journal:
 
     def read(self, path: str) -> Rotation | None:
         """The last one; None if there has been none."""
-        self._versions[path], values = self._kv.read(f"{JOURNAL}/{path}")
-        return rotation_of(values) if values else None
+        found = self._kv.read(f"{JOURNAL}/{path}")
+        self._versions[path] = found.number
+        return rotation_of(found.values) if found.values else None
 
     def write(self, path: str, rotation: Rotation) -> Rotation:
         """Raises: Overtaken, if another process is at it now."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import hvac
 
@@ -21,11 +22,12 @@ class Overtaken(Exception):
     """Somebody else has written in between."""
 
 
-class Version(NamedTuple):
+@dataclass(frozen=True)
+class Version:
     """The values, and which version these are. 0 and none, if nothing was ever written."""
 
     number: int
-    values: dict[str, Any]
+    values: dict[str, Any] = field(repr=False)
 
 
 class Kv:

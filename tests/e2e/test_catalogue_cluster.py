@@ -1,8 +1,8 @@
 """The catalogue on a real API server (whatever KUBECONFIG names), with a real OpenBao; External Secrets is played.
 
 `make kubernetes-test` runs these. They make namespaces of their own, and delete them. The CRDs of External Secrets are
-the cluster's to have; kinds that it does not serve are named, and were checked by schema alone. Where the real controller
-runs, it does what is played here: then these wait for it.
+the cluster's to have; kinds that it does not serve are named, and were checked by schema alone. If the controller
+itself runs, it does what is played here, and these wait for it.
 """
 
 from __future__ import annotations
