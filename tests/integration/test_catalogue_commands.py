@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from catalogue.__main__ import FAILED, MISCONFIGURED, OK, main
+from catalogue.checking import with_tools
 from catalogue.kv import Version
+from catalogue.reading import load
 from tests.backends import Backend
 from tests.catalogue_server import catalogue_in, write_by_path
 from tests.e2e.conftest import PROJECT
@@ -49,6 +51,17 @@ def test_check_says_what_it_would_do_more(
     out = capsys.readouterr().out
     assert "with kubectl it would also check" in out
     assert "with promtool it would also check" in out
+
+
+@pytest.mark.tools("kubectl", "promtool")
+def test_tools_find_what_only_they_can(file: Path) -> None:
+    """kustomize builds what was checked, and Prometheus takes the alerts; else each tells."""
+    found, folder = load(file), file.parent
+    assert with_tools(found, folder) == []
+    alerts, store = folder / "alerts/prod.yaml", folder / "synced/prod/llm/kustomization.yaml"
+    alerts.write_text(alerts.read_text().replace("> 0", "> > 0"))
+    store.write_text(f"{store.read_text()}namePrefix: other-\n")
+    assert [each.file for each in with_tools(found, folder)] == ["synced/prod", "alerts/prod.yaml"]
 
 
 def test_file_that_was_changed_by_hand(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
