@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +23,7 @@ from catalogue.entries import Catalogue, Place, Stored
 from catalogue.kv import Ask, Kv
 from catalogue.overdue import dues, moment, samples
 from catalogue.rendered import exposed
+from catalogue.rotation import Patience, Rotator
 from config_loader import VaultConfig
 from tests.backends import Backend
 from tests.catalogue_server import catalogue_in, write_by_path
@@ -185,6 +186,37 @@ def test_series_for_prometheus(catalogue: Catalogue, ask: Ask, cluster: FakeClus
     assert 'secrets_catalogue_drift{namespace="a",name="b",kind="edited"} 1\n' in text
     assert f'end_timestamp_seconds{{namespace="user",name="web-tls"}} {end:.0f}\n' in text
     assert "secrets_catalogue_checked_timestamp_seconds 12\n" in text
+
+
+class PaperProvider:
+    """Makes keys that open nothing."""
+
+    def label(self, values: Mapping[str, str]) -> str:
+        return values["username"]
+
+    def next(self, label: str) -> str:
+        return f"{label}+"
+
+    def make(self, label: str) -> dict[str, str]:
+        return {"username": label, "password": "x"}
+
+    def test(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def retire(self, label: str) -> None:
+        pass
+
+
+def test_rotation_needs_no_more_than_its_policy(backend: Backend, catalogue: Catalogue, cluster: FakeCluster) -> None:
+    """Twice, for the second finds the journal of the first. What has no provider it may not even read."""
+    ask = ask_as(backend, f"secrets-rotation-{ENVIRONMENT}")
+    kv, place = Kv(ask, catalogue.vault.kv), next(each for each in catalogue.places if each.name == "user-prod")
+    entry = next(each for each in place.stored if each.provider == "postgres")
+    for _ in range(2):
+        cluster.change(place.namespace, entry.name, version=99)
+        Rotator(kv, cluster, PaperProvider(), place, entry, Patience(grace=0.0, wait=0.0)).rotate()
+    with pytest.raises(PermissionDenied):
+        kv.read(place.key_of(next(each for each in place.stored if not each.provider)))
 
 
 class TestOverdue:
