@@ -7,7 +7,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 # Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes-test break-glass-drill clean
+.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -34,8 +34,8 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token .ci/run"; \
-	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token .ci/run; \
+	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh .ci/run"; \
+	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
 bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md
@@ -52,6 +52,9 @@ soak: $(VENV)/installed-test ## Run for ten minutes with lifetimes of seconds; w
 
 timing: $(VENV)/installed-test ## Reckon how long an outage is survived; write docs/TIMING.md
 	@$(BIN)/python -m tests.timing
+
+kubernetes: $(VENV)/installed-catalogue ## See whether all below kubernetes/ is what its catalogue says
+	@$(BIN)/python -m catalogue check
 
 kubernetes-test: $(VENV)/installed-test ## Log in on the Kubernetes cluster that KUBECONFIG names
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set; it takes the file of a cluster to try this on" >&2; exit 1; }
@@ -73,7 +76,11 @@ $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r gateway/requirements.txt
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt
+$(VENV)/installed-catalogue: $(VENV)/installed catalogue/requirements.txt
+	@$(BIN)/pip install $(PIP_OPTIONS) -r catalogue/requirements.txt
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
 	@touch $@
 

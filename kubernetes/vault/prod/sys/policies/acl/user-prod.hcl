@@ -1,0 +1,7 @@
+# Rendered from catalogue.yaml by `python -m catalogue render`: what is changed here is lost.
+path "kv/data/prod/user/reporting" { capabilities = ["read"] }
+path "kv/data/prod/user/session-signing" { capabilities = ["read"] }
+path "kv/metadata/prod/user/reporting" { capabilities = ["read"] }
+path "kv/metadata/prod/user/session-signing" { capabilities = ["read"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
