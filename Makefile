@@ -27,7 +27,7 @@ gateway: $(VENV)/installed-gateway ## Run the secrets gateway on a real OpenBao,
 venv: $(VENV)/installed ## Install the application alone into .venv, for a server of your own
 
 test: $(VENV)/installed-test ## Run all tests on the same real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
