@@ -72,7 +72,8 @@ case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 only_check=""
 [ "$*" != "production --check" ] || { only_check=yes; set --; }
 for room in "$@"; do
-  [ "$room" = production ] || ! rooms | grep -qxFe "$room" || continue
+  # From a string: a pipe would fail where grep has found it and `rooms` is not yet done.
+  [ "$room" = production ] || ! grep -qxFe "$room" <<<"$(rooms)" || continue
   [ "$room" != production ] || { printf 'setup-vault.sh: expected "production --check", alone\n' >&2; exit 2; }
   printf 'setup-vault.sh: found "%s", expected a room of setup/: %s; --help says more\n' "$room" "$(rooms | xargs)" >&2
   exit 2

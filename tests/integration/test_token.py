@@ -205,7 +205,8 @@ def test_token_info_without_asking(client: VaultClient, backend: Backend) -> Non
     client.login()
     since = backend.audit.position()
     info = client.get_token_info()
-    assert (info.generation, info.renewable, info.policies) == (1, True, ("my-vault-app",))
+    assert (info.generation, info.renewable) == (1, True)
+    assert "my-vault-app" in info.policies  # beside those of rooms that were prepared on this server
     assert 55 < info.ttl <= 60
     assert backend.audit.entries(since) == []
 

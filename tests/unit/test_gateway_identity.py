@@ -147,7 +147,7 @@ BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"exp": -(10**300)}, "expired"),
     ({"exp": 10**300}, "lives too long"),
     ({"exp": NOW + DAY}, "lives too long"),
-    ({"exp": NOW + 300, "iat": NOW - DAY}, "lives too long"),
+    ({"exp": NOW + DAY, "iat": NOW - DAY}, "lives too long"),
     ({"exp": NOW + DAY, "iat": WITHOUT}, "lives too long"),
     ({"iat": "yesterday"}, "times"),
     ({"iat": NOW + 3000}, "not yet valid"),

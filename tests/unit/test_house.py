@@ -155,3 +155,12 @@ def test_linter_is_not_silenced(path: Path) -> None:
     """What people copy needs no excuses; the few that there are stand above, with their reasons."""
     silenced = re.findall(r"# noqa:? ?(\w*)", path.read_text(encoding="utf-8"))
     assert set(silenced) <= set(SILENCED.get(relative(path), []))
+
+
+SCRIPTS = [PROJECT / "setup-vault.sh", PROJECT / ".ci/run", *PROJECT.glob("setup/*"), *PROJECT.glob("**/*.sh")]
+
+
+@pytest.mark.parametrize("script", sorted({relative(path) for path in SCRIPTS if ".venv" not in path.parts}))
+def test_no_pipe_ends_before_it_is_written(script: str) -> None:
+    """`grep -q` leaves at the first match: what still writes then fails, and with it, under pipefail, the pipe."""
+    assert not re.findall(r"\| *(?:grep -\w*q|head|grep -m)", (PROJECT / script).read_text(encoding="utf-8"))
