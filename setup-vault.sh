@@ -223,7 +223,7 @@ alias_id=$(pick data aliases "mount_accessor=$accessor" id <<<"$entity_data")
 alias_name=$(pick data aliases "mount_accessor=$accessor" name <<<"$entity_data")
 step "entity $entity"
 
-# Exactly what the application does, and not the default policy beside it.
+# Exactly what the application does, its doctor's questions among it, and not the default policy beside it.
 grants() {
   local name
   for name in "$@"; do
@@ -232,6 +232,7 @@ path "$name-kv/data/*"               { capabilities = ["read"] }
 path "$name-kv/metadata/*"           { capabilities = ["read", "list"] }
 path "$name-database/creds/*"        { capabilities = ["read"] }
 path "$name-database/static-creds/*" { capabilities = ["read"] }
+path "$name-database/roles/"         { capabilities = ["list"] }
 POLICY
   done
   cat <<'POLICY'
@@ -240,6 +241,7 @@ path "auth/token/renew-self"  { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }
 path "sys/leases/renew"       { capabilities = ["update"] }
 path "sys/leases/revoke"      { capabilities = ["update"] }
+path "sys/capabilities-self"  { capabilities = ["update"] }
 POLICY
 }
 

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from config_loader import VaultConfig
+from doctor import consult
 from listeners.command_line import (
     configure_logging,
     import_login_check,
@@ -277,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: Namespace) -> int:
     """From the configuration to the end of the application; return its exit status."""
     configure_logging(options.log_level, options.log_format)
+    if options.doctor:
+        return consult(options.config, as_json=options.json)
     try:
         config = VaultConfig.load(options.config)
         login_check = import_login_check() if config.database_dynamic.check_login else None

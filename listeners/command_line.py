@@ -25,7 +25,7 @@ example: VAULT_SECRET_ID=475a6500-... python vault_app.py --once --show-secrets
 
 exit status:
   0  ended by a signal, every secret read with --once, or nobody reads the output any more
-  1  Vault refused the login, a secret was not read with --once, or stdout cannot be written to
+  1  Vault refused the login, a secret was not read with --once, --doctor found a fault, or stdout cannot be written to
   2  the configuration or an option is wrong
 After a 1 no supervisor should restart it at once: logins that go on being refused lock the role, for others too.
 """
@@ -40,6 +40,8 @@ def parse_arguments(arguments: Sequence[str] | None, version: str) -> argparse.N
     )
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [config.ini beside me]")
     parser.add_argument("--once", action="store_true", help="read every enabled secret once, print, revoke the token")
+    parser.add_argument("--doctor", action="store_true", help="say what is wrong, from the settings to each secret")
+    parser.add_argument("--json", action="store_true", help="with --doctor: one JSON object")
     parser.add_argument("--show-secrets", action="store_true", help="show values instead of a mask")
     parser.add_argument("--no-color", action="store_true", help="no colour, as with NO_COLOR=1")
     levels = ("debug", "info", "warning", "error")
@@ -51,6 +53,8 @@ def parse_arguments(arguments: Sequence[str] | None, version: str) -> argparse.N
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     options = parser.parse_args(arguments)
+    if options.json and not options.doctor:
+        parser.error("--json goes with --doctor")
     options.log_level = options.log_level or ("info" if options.log_format == "json" else "warning")
     return options
 
