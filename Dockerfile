@@ -20,5 +20,6 @@ WORKDIR /application
 COPY config.ini config_loader.py vault_client.py vault_app.py ./
 COPY vaultkit vaultkit
 COPY listeners listeners
+COPY doctor doctor
 USER 65532:65532
 ENTRYPOINT ["python3", "/application/vault_app.py"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from vaultkit.auth.approle import CREATION_PATH
 from vaultkit.auth.grant import usable_as_token
 from vaultkit.auth.login import Login
 from vaultkit.auth.sources import from_file
-from vaultkit.errors import LoginUnavailable, Refused, VaultError
+from vaultkit.errors import LoginRefused, Refused, SecretNotFound, VaultError
 from vaultkit.transport.answers import expect, printable
 
 from .approle import AppRoleSeen, look_at_secret_id
@@ -72,14 +73,29 @@ def log_in(config: VaultConfig, server: Server, environ: Mapping[str, str], find
 
 def command_for(config: VaultConfig, error: VaultError) -> str:
     """What to type where a login of this method was refused."""
-    method, settings = config.vault.auth_method, config.auth
-    if isinstance(error, LoginUnavailable) and not isinstance(error.__cause__, Refused):
-        return f"ls -l; id    # may this user read it? [{config.login_method().section}]"
+    method, settings, refusal = config.vault.auth_method, config.auth, error.__cause__
+    if isinstance(error, LoginRefused) and refusal is None:
+        return "vault list identity/mfa/login-enforcement    # a program has no second factor"
+    if not isinstance(refusal, Refused):
+        return f"id; ls -l {credentials_file(config)}"
+    if isinstance(refusal, SecretNotFound):
+        return f"vault auth list{in_namespace(config)}    # [vault] namespace is VAULT_NAMESPACE"
     if method == "approle":
         return f"vault write -force auth/approle/role/{config.vault.entity}/secret-id    # issues another secret_id"
     if method == "token":
         return "vault token lookup    # VAULT_TOKEN; hand over another if that one has ended"
     return f"vault read auth/{settings.mount}/role/{settings.role}"
+
+
+def credentials_file(config: VaultConfig) -> str:
+    """The file that this method reads, if it reads one."""
+    of_vault, of_method = config.vault.secret_id_file, config.auth
+    named = [getattr(of_method, key, "") for key in ("jwt_file", "token_file")]
+    return next((shlex.quote(path) for path in (of_vault, *named) if path), "")
+
+
+def in_namespace(config: VaultConfig) -> str:
+    return f" -namespace={config.vault.namespace}" if config.vault.namespace else ""
 
 
 # ── A wrapped secret_id ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,6 @@ from vaultkit.engines import ENGINES
 from vaultkit.engines.database import role_must_exist
 from vaultkit.errors import (
     PermissionDenied,
-    Refused,
     RequestRejected,
     ResponseTooLarge,
     SecretDeleted,
@@ -117,8 +116,7 @@ def ask_for(place: Place, api: hvac.Client, findings: Findings) -> bool:
     if place.section in ROLES_AT:
         return look_for_role(place, api, findings)
     if place.is_prefix:
-        keys = expect(expect(api.list(place.path), "data", dict), "keys", list)
-        findings.ok(step(place), f"{place.name}: {len(keys)} names in {place.path}")
+        look_below(place, api, findings)
     elif place.section == "database_static":
         with role_must_exist(place.mount, place.name):
             answer = api.adapter.get(f"/v1/{place.path}")
@@ -131,6 +129,16 @@ def ask_for(place: Place, api: hvac.Client, findings: Findings) -> bool:
         metadata = expect(expect(answer, "data", dict), "metadata", dict)
         findings.ok(step(place), f"{place.path}, version {expect(metadata, 'version', int)}")
     return True
+
+
+def look_below(place: Place, api: hvac.Client, findings: Findings) -> None:
+    """What is below a prefix; that there is nothing is no fault, for it may come."""
+    try:
+        keys = expect(expect(api.list(place.path), "data", dict), "keys", list)
+    except SecretNotFound:
+        findings.warn(step(place), f"{place.name}: there is nothing below it yet")
+        return
+    findings.ok(step(place), f"{place.name}: names and folders in it: {len(keys)}")
 
 
 def look_for_role(place: Place, api: hvac.Client, findings: Findings) -> bool:
@@ -156,8 +164,6 @@ def command_where_none_is(place: Place, error: SecretNotFound, api: hvac.Client)
     """What to type where there is nothing, or nothing any more."""
     if place.section != "kv_secret":
         return f"vault list {place.mount}/{'static-roles' if place.section == 'database_static' else 'roles'}"
-    if place.is_prefix:
-        return f"vault kv list -mount={place.mount} {place.folder}"
     if isinstance(error, SecretDeleted) and "destroyed" not in str(error):
         return f"vault kv undelete -mount={place.mount} -versions={current_version(place, api)} {place.name}"
     return f"vault kv put -mount={place.mount} {place.name} KEY=VALUE    # or [kv_secret] path"
@@ -166,6 +172,6 @@ def command_where_none_is(place: Place, error: SecretNotFound, api: hvac.Client)
 def current_version(place: Place, api: hvac.Client) -> str:
     try:
         found = expect(api.adapter.get(f"/v1/{place.version_path}"), "data", dict)
-    except (Refused, VaultError):
+    except VaultError:
         return "N"
     return str(found.get("current_version"))

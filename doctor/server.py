@@ -103,4 +103,4 @@ def look_at_clock(skew: float | None, findings: Findings) -> None:
     elif abs(skew) >= NOTICED_SECONDS:
         findings.warn("clock", seen, "timedatectl status")
     else:
-        findings.ok("clock", "the server's and ours agree")
+        findings.ok("clock", "the server's and ours agree, to some seconds")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from requests.certs import where
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from vaultkit.transport.connection import ConnectionSettings
@@ -54,7 +54,7 @@ def look_at_tls(
 def context_of(files: TlsFiles) -> ssl.SSLContext:
     """As the session has it."""
     context: ssl.SSLContext = create_urllib3_context()
-    trusted = files.ca_file or where()
+    trusted = files.ca_file or DEFAULT_CA_BUNDLE_PATH
     is_folder = os.path.isdir(trusted)
     context.load_verify_locations(None if is_folder else trusted, trusted if is_folder else None)
     if files.client_cert:

@@ -50,6 +50,8 @@ def look_at_token(config: VaultConfig, token: Granted, findings: Findings) -> Ca
         findings.warn("token", f"{seen}: it may do everything, which no application should")
     else:
         findings.ok("token", seen)
+    if "id" in facts and not facts.get("entity_id"):
+        findings.warn("token", "belongs to no entity: what a policy grants by {{identity.entity.name}} is not granted")
     if uses := facts.get("num_uses"):
         findings.fault("token", f"good for {uses} requests more: such tokens do not fit", settings_command(config))
     capabilities = asked_for(token.api, config, policies, findings)

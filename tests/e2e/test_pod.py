@@ -158,7 +158,7 @@ class TestImage:
         """It starts beside nothing else."""
         for name in ("config.ini", "config_loader.py", "vault_client.py", "vault_app.py"):
             shutil.copy(PROJECT / name, tmp_path)
-        for name in ("vaultkit", "listeners"):
+        for name in ("vaultkit", "listeners", "doctor"):
             shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         program = start(sys.executable, "-B", tmp_path / "vault_app.py", "--version")
         assert (program.wait(), program.err) == (0, "")
