@@ -105,7 +105,8 @@ def look_at_secret(place: Place, api: hvac.Client, capabilities: Capabilities, f
     except ResponseTooLarge as error:
         findings.fault(step(place), f"{place.path}: {error}", "export HTTP_MAX_RESPONSE_SIZE=65536")
     except SecretNotFound as error:
-        findings.fault(step(place), str(error), command_where_none_is(place, error, api))
+        seen = f"{error}{nearest_secret(place, api)}"
+        findings.fault(step(place), seen, command_where_none_is(place, error, api))
     except VaultError as error:
         findings.fault(step(place), f"{place.path}: {error}", f"vault read {place.path}")
     return False
@@ -153,11 +154,23 @@ def look_for_role(place: Place, api: hvac.Client, findings: Findings) -> bool:
         findings.warn(step(place), f"{granted}: to ask for it would cost a lease")
         return True
     if place.name not in keys:
-        near = difflib.get_close_matches(place.name, [str(key) for key in keys], n=1)
-        hint = f"; did you mean {printable(near[0])}?" if near else ""
-        raise SecretNotFound(f'there is no role "{place.name}" at {place.mount}{hint}')
+        raise SecretNotFound(f'there is no role "{place.name}" at {place.mount}{nearest(place.name, keys)}')
     findings.ok(step(place), f"{place.path}: may be asked for, and the role is there")
     return True
+
+
+def nearest_secret(place: Place, api: hvac.Client) -> str:
+    """Of the KV secrets in the same folder, as far as these may be listed."""
+    folder, _, name = place.version_path.rpartition("/")
+    try:
+        return nearest(name, expect(expect(api.list(folder), "data", dict), "keys", list)) if folder else ""
+    except VaultError:
+        return ""
+
+
+def nearest(name: str, names: Sequence[object]) -> str:
+    near = [each for each in difflib.get_close_matches(name, map(str, names), n=1) if each != name]
+    return f"; did you mean {printable(near[0])}?" if near else ""
 
 
 def command_where_none_is(place: Place, error: SecretNotFound, api: hvac.Client) -> str:

@@ -90,5 +90,5 @@ def test_certificate_that_ends_soon(days: float, life: float, state: str, monkey
 
 
 def _as_cert(when: float) -> str:
-    day, date, month, year, clock, zone = formatdate(when, usegmt=True).split()
+    _, date, month, year, clock, zone = formatdate(when, usegmt=True).split()
     return f"{month} {date} {clock} {year} {zone}"

@@ -1,0 +1,55 @@
+"""The doctor as one calls it: what its page shows, its two outputs, its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.backends import Backend
+from tests.e2e.conftest import PROJECT, Run
+from tests.e2e.test_readme import blocks
+
+PAGE = (PROJECT / "doctor/README.md").read_text(encoding="utf-8")
+
+
+def shape(line: str) -> str:
+    """A line without what differs from run to run."""
+    return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", re.sub(r"[\d.]+ (m?s)\b", r"… \1", line))
+
+
+def test_screen_is_what_it_shows(app: Run, backend: Backend) -> None:
+    """Every line of its page, in this order, and no other."""
+    where = {f"PG{key.upper()}".replace("DBNAME", "DATABASE"): str(value) for key, value in backend.database.items()}
+    program = app("--doctor", KV_SECRET_PATH="databse", DATABASE_DYNAMIC_CHECK_LOGIN="true", **where)
+    assert (program.wait(), program.err) == (1, "")
+    assert [shape(line) for line in program.out.splitlines()] == [
+        shape(line) for line in blocks("text", PAGE)[0].splitlines()
+    ]
+
+
+def test_healthy_system_takes_under_a_second(app: Run, values: Callable[[], list[str]]) -> None:
+    """As one object, with status 0, and no secret in it."""
+    program = app("--doctor", "--json")
+    assert (program.wait(), program.err) == (0, "")
+    found = json.loads(program.out)
+    assert found["healthy"]
+    assert found["seconds"] < 1
+    assert not [value for value in values() if value in program.out]
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "status", "expected"),
+    [
+        (("--doctor",), {"VAULT_URL": "nonsense"}, 1, "✗ settings"),
+        (("--doctor",), {"VAULT_URL": "http://127.0.0.1:1", "PYTHONIOENCODING": "ascii"}, 1, "? connection"),
+        (("--json",), {}, 2, "--json goes with --doctor"),
+    ],
+)
+def test_exit_status(app: Run, options: tuple[str, ...], environ: dict[str, str], status: int, expected: str) -> None:
+    """Wrong settings are a finding; and a terminal that knows no ✗ has one all the same."""
+    program = app(*options, **environ)
+    assert program.wait() == status
+    assert expected in program.out + program.err
