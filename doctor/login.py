@@ -84,7 +84,9 @@ def command_for(config: VaultConfig, error: VaultError) -> str:
         return f"vault write -force auth/approle/role/{config.vault.entity}/secret-id    # issues another secret_id"
     if method == "token":
         return "vault token lookup    # VAULT_TOKEN; hand over another if that one has ended"
-    return f"vault read auth/{settings.mount}/role/{settings.role}"
+    if method == "cert":
+        return f"vault list auth/{settings.mount}/certs"
+    return f"vault read auth/{getattr(settings, 'mount', method)}/role/{getattr(settings, 'role', 'NAME')}"
 
 
 def credentials_file(config: VaultConfig) -> str:

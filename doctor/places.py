@@ -56,10 +56,15 @@ class Place:
         return [path for path in (self.path, self.version_path) if path]
 
 
+def unknown_engines(config: VaultConfig) -> list[str]:
+    """The enabled engines that were added to the kit and not to ENGINE_TYPES and READ_AT."""
+    return [each for each in ENGINE_SECTIONS if getattr(config, each).enabled and each not in ENGINE_TYPES]
+
+
 def places_of(config: VaultConfig) -> Iterator[Place]:
-    """All that the enabled engines read."""
+    """All that the enabled engines read, as far as they are known here."""
     for section in ENGINE_SECTIONS:
         settings = getattr(config, section)
-        if settings.enabled:
+        if settings.enabled and section in ENGINE_TYPES:
             mount = settings.mount or f"{config.vault.entity}-{ENGINES[section].mount_suffix}"
             yield from (Place(section, mount, name) for name in settings.names)

@@ -6,11 +6,13 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 
 from listeners.signals import SignalHandler
+from vaultkit.shield import log_unexpected, shielded
 from vaultkit.transport.answers import printable
 
 from .examination import examine
@@ -29,13 +31,25 @@ def consult(path: str | Path, *, as_json: bool) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may know no ✓
-    findings = Findings(lambda finding: None if as_json else print(line(finding), flush=True))
+    findings = Findings(lambda finding: None if as_json else write(line(finding)))
     SignalHandler(lambda name: setattr(findings, "interrupted", True))
     started = time.monotonic()
-    examine(path, os.environ, findings)
+    shielded(lambda: examine(path, os.environ, findings), lambda error: unexpected(error, findings))
     took = time.monotonic() - started
-    print(as_one_object(findings, took) if as_json else last_line(findings, took), flush=True)
+    write(as_one_object(findings, took) if as_json else last_line(findings, took))
     return HEALTHY if findings.healthy else ILL
+
+
+def write(text: str) -> None:
+    """A stream that takes no more ends nothing half-way: the exit status of the program tells of it."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+def unexpected(error: Exception, findings: Findings) -> None:
+    """What nobody planned for: by its type, for its text may quote a secret (P1)."""
+    log_unexpected("doctor", error)
+    findings.fault("doctor", f"unexpected {type(error).__name__}: a mistake of the doctor's own", "see the log above")
 
 
 def line(finding: Finding) -> str:

@@ -23,7 +23,7 @@ from vaultkit.settings import variable
 from vaultkit.transport.answers import expect, printable
 
 from .findings import Findings
-from .places import ENGINE_TYPES, ROLES_AT, Place, places_of
+from .places import ENGINE_TYPES, ROLES_AT, Place, places_of, unknown_engines
 from .token import Capabilities
 
 
@@ -36,6 +36,8 @@ def look_at_secrets(
         places = list(group)
         if look_at_mount(places, api, capabilities, findings):
             good += [place for place in places if look_at_secret(place, api, capabilities, findings)]
+    for section in unknown_engines(config):
+        findings.warn(section, "not looked at: doctor/places.py does not know this engine")
     return good
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
 from tests.e2e.test_readme import blocks
+from tests.integration.conftest import eventually
+from tests.servers import ScriptedServer
 
 PAGE = (PROJECT / "doctor/README.md").read_text(encoding="utf-8")
 
@@ -38,6 +42,27 @@ def test_healthy_system_takes_under_a_second(app: Run, values: Callable[[], list
     assert found["healthy"]
     assert found["seconds"] < 1
     assert not [value for value in values() if value in program.out]
+
+
+def test_signal_ends_it_in_order(start: Run) -> None:
+    """At the next thing that is found; what waits for a deaf server is not told any more."""
+    server = ScriptedServer()
+    server.script = [server.deaf()]
+    with server.running():
+        environ = {"VAULT_URL": server.url, "VAULT_SECRET_ID": "x", "HTTP_TIMEOUT": "2"}
+        program = start(sys.executable, "vault_app.py", "--doctor", **environ)
+        program.wait_for("TLS")
+        status, _ = program.stop(signal.SIGTERM)
+    assert (status, "health" in program.out) == (1, False)
+
+
+def test_reader_that_leaves_costs_no_traceback(app: Run, backend: Backend) -> None:
+    """As with `| head -1`; the token is revoked all the same."""
+    since = backend.audit.position()
+    program = app("--doctor", before=["sh", "-c", '"$@" | head -1', "sh"])
+    program.wait()
+    eventually(lambda: backend.audit.count(since)["auth/token/revoke-self"] == 1)
+    assert program.err == ""
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from email.utils import formatdate
 
 import pytest
 
+from config_loader import VaultConfig
 from doctor.approle import time_left
 from doctor.findings import FAULT, OK, WARNING, Finding, Findings
 from doctor.jwt import end_of
-from doctor.report import as_one_object, last_line, line
+from doctor.places import ENGINE_TYPES, places_of, unknown_engines
+from doctor.report import as_one_object, consult, last_line, line
 from doctor.server import look_at_clock, skew_of
 from doctor.tls import tell_of_end
 
@@ -42,6 +44,22 @@ def test_interruption_ends_it_at_the_next_finding() -> None:
     findings.interrupted = True
     with pytest.raises(SystemExit):
         findings.ok("a", "b")
+
+
+def test_mistake_of_its_own_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its type; its text, which may quote anything, is shown nowhere."""
+    monkeypatch.setattr("doctor.report.SignalHandler", lambda on_first: None)
+    monkeypatch.setattr("doctor.report.examine", lambda *_: dict[str, str]()["secret"])
+    assert consult("config.ini", as_json=False) == 1
+    assert capsys.readouterr().out.startswith("✗ doctor      unexpected KeyError: a mistake of")
+
+
+def test_engine_that_was_added_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that only the kit knows, and not the table of the doctor."""
+    monkeypatch.delitem(ENGINE_TYPES, "kv_secret")
+    config = VaultConfig.load(environ={"VAULT_SECRET_ID": "x"})
+    assert unknown_engines(config) == ["kv_secret"]
+    assert {place.section for place in places_of(config)} == {"database_dynamic", "database_static"}
 
 
 @pytest.mark.parametrize(
