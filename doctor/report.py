@@ -6,12 +6,12 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 
 from listeners.signals import SignalHandler
+from listeners.streams import cannot_write, complain, silence
 from vaultkit.shield import log_unexpected, shielded
 from vaultkit.transport.answers import printable
 
@@ -31,19 +31,37 @@ def consult(path: str | Path, *, as_json: bool) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may know no ✓
-    findings = Findings(lambda finding: None if as_json else write(line(finding)))
+    page = Page()
+    findings = Findings(lambda finding: None if as_json else page.write(line(finding)))
     SignalHandler(lambda name: setattr(findings, "interrupted", True))
     started = time.monotonic()
     shielded(lambda: examine(path, os.environ, findings), lambda error: unexpected(error, findings))
     took = time.monotonic() - started
-    write(as_one_object(findings, took) if as_json else last_line(findings, took))
-    return HEALTHY if findings.healthy else ILL
+    page.write(as_one_object(findings, took) if as_json else last_line(findings, took))
+    return HEALTHY if page.is_whole() and findings.healthy else ILL
 
 
-def write(text: str) -> None:
-    """A stream that takes no more ends nothing half-way: the exit status of the program tells of it."""
-    with suppress(OSError):
-        print(text, flush=True)
+class Page:
+    """Writes to stdout. One that takes no more ends nothing half-way; a full disk is told of at the end."""
+
+    def __init__(self) -> None:
+        self._failure: OSError | None = None
+
+    def write(self, text: str) -> None:
+        if self._failure is not None:
+            return
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            self._failure = error
+            silence(sys.stdout)
+
+    def is_whole(self) -> bool:
+        """Whether all was written, or the reader left, who has seen enough."""
+        if self._failure is None or isinstance(self._failure, ConnectionError):
+            return True
+        complain(cannot_write(self._failure))
+        return False
 
 
 def unexpected(error: Exception, findings: Findings) -> None:

@@ -56,6 +56,13 @@ def test_signal_ends_it_in_order(start: Run) -> None:
     assert (status, "health" in program.out) == (1, False)
 
 
+def test_full_disk_is_no_health(app: Run) -> None:
+    """Status 1, and a word on stderr, though nothing is wrong with the server."""
+    program = app("--doctor", before=["sh", "-c", '"$@" > /dev/full', "sh"])
+    assert program.wait() == 1
+    assert program.err == "vault_app.py: cannot write to stdout: No space left on device\n"
+
+
 def test_reader_that_leaves_costs_no_traceback(app: Run, backend: Backend) -> None:
     """As with `| head -1`; the token is revoked all the same."""
     since = backend.audit.position()
