@@ -32,7 +32,7 @@ from vaultkit.secret import Secret
 from .async_vault import in_thread, to_its_end
 from .rotation import Rotation
 
-CYCLE_TIMEOUT_SECONDS = 0.1
+CYCLE_TIMEOUT_SECONDS, LONGEST_CYCLE_SECONDS = 0.1, 10.0
 RECONNECT_SECONDS = 5.0
 """How long the pool tries by itself; then it tries again when somebody asks."""
 CLOSE_SECONDS = 2.0
@@ -125,7 +125,8 @@ class AsyncVaultPool(AsyncConnectionPool[VaultAsyncConnection]):
 
     def _cycle(self) -> None:
         """In the keeper's thread, which waits for the loop."""
-        asyncio.run_coroutine_threadsafe(self._look_at_idle(), self._loop).result()
+        # Not for ever: what a loop that ends has not begun, it never does.
+        asyncio.run_coroutine_threadsafe(self._look_at_idle(), self._loop).result(LONGEST_CYCLE_SECONDS)
 
     async def _look_at_idle(self) -> None:
         for _ in range(self.get_stats()["pool_available"]):

@@ -8,9 +8,34 @@ the worker in the middle of the revocation, and leave its token and its database
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+def post_worker_init(_worker: object) -> None:
+    """Called in the worker, when it has its handlers of signals: from the first signal on there is to be no second.
+
+    One that comes while a gthread worker shuts its threads down would wait for the lock that the first one holds, until
+    gunicorn kills the worker.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, without_a_second(signal.getsignal(number)))
+
+
+def without_a_second(handler: Any) -> Callable[[int, FrameType | None], object]:
+    def handle(number: int, frame: FrameType | None) -> object:
+        end_in_peace()
+        return handler(number, frame)
+
+    return handle
 
 
 def worker_exit(_server: object, _worker: object) -> None:
     """Called in the worker. One that takes longer than --graceful-timeout is killed all the same."""
+    end_in_peace()
+
+
+def end_in_peace() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -23,6 +23,7 @@ import pytest
 import requests
 from celery import Celery
 
+from recipes import gunicorn_hooks
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Program
 from tests.integration.celery_on_files import use_files
@@ -260,6 +261,16 @@ def is_signed_with(key: str, answer: dict[str, Any]) -> bool:
 def test_t10_process_logs_in_once(run: Run) -> None:
     """Each process that uses Vault, and no other: a master that preloads and needs nothing has no token."""
     assert run.logins == PROCESSES[run.name]
+
+
+def test_x1_second_signal_finds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl+C comes to a worker of gunicorn twice: the second must not strike while it does what the first one asks."""
+    set_to: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "getsignal", lambda _: lambda number, _: dict(set_to))
+    monkeypatch.setattr(signal, "signal", set_to.__setitem__)
+    gunicorn_hooks.post_worker_init(None)
+    seen_by_gunicorn = set_to[signal.SIGINT](signal.SIGINT, None)
+    assert seen_by_gunicorn == dict.fromkeys((signal.SIGINT, signal.SIGQUIT, signal.SIGTERM), signal.SIG_IGN)
 
 
 def test_x1_frameworks_leave_no_token(run: Run) -> None:
