@@ -16,6 +16,7 @@ from typing import TextIO
 
 from listeners.streams import silence
 
+from .cache import OUTCOMES
 from .fields import (
     KEY_ID,
     NAME,
@@ -29,11 +30,10 @@ from .fields import (
     is_whole,
     json_line,
 )
+from .roles import VERBS
 
 log = logging.getLogger("gateway")
 
-VERBS = ("read", "list", "write", "delete", "versions", "rollback", "renew")
-CACHE = ("hit", "miss", "revalidated", "stale", "bypass")
 FIELDS: Mapping[str, Check] = {
     "request_id": is_like(REQUEST_ID),
     "tenant": is_like(NAME),
@@ -42,7 +42,7 @@ FIELDS: Mapping[str, Check] = {
     "status": is_whole,
     "version": is_whole,
     "ms": is_number,
-    "cache": is_one_of(CACHE),
+    "cache": is_one_of(OUTCOMES),
     "sub": is_subject,
     "kid": is_like(KEY_ID),
 }

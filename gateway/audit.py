@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .access_log import VERBS
 from .fields import NAME, REQUEST_ID, Check, is_canonical_path, is_like, is_one_of, is_subject, is_whole, json_line
+from .roles import VERBS
 
 log = logging.getLogger("gateway")
 

@@ -35,6 +35,10 @@ OF_WHO_ASKS = (PermissionDenied, LoginRefused)
 """Errors of one who asks, which another may not meet."""
 
 
+OUTCOMES = ("hit", "miss", "revalidated", "stale", "bypass")
+"""What the cache did for a reading: gave it, asked, compared its version, had no answer, was passed by."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """[gateway_cache]: how long what was read is good. Seconds, and a number of secrets."""
@@ -62,7 +66,7 @@ class Reading:
     stale: bool
     """Vault could not be asked when it was time to."""
     outcome: str
-    """hit, miss, revalidated, stale or bypass."""
+    """One of OUTCOMES."""
 
     @property
     def etag(self) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote
 
+from vaultkit.engines.kv_path import DATA
 from vaultkit.errors import SecretNotFound
 from vaultkit.settings import is_path
 from vaultkit.transport.answers import printable
-
-DATA = "/data/"
-"""Stands between the mount and the path; the first one, should it come twice."""
 
 
 class Place(NamedTuple):

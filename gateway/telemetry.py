@@ -13,15 +13,16 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-import vaultkit.errors
-from vaultkit.errors import VaultError
+from listeners.metrics import kind_of
+from listeners.metrics_of_secrets import OTHER
 
-OTHER, UNMATCHED = "other", "unmatched"
+from .cache import OUTCOMES
+
+UNMATCHED = "unmatched"
 MOST_TENANTS = 100
 """So many tenants have figures of their own, the first of the settings; the others share those of `other`."""
 METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 STATUSES = frozenset(str(status.value) for status in HTTPStatus)
-CACHE_OUTCOMES = frozenset({"hit", "miss", "revalidated", "stale", "bypass"})
 AUTH_OUTCOMES = frozenset(
     {"ok", "missing", "malformed", "algorithm", "key", "signature", "expired", "not yet valid", "issuer", "audience",
      "claims", "tenant", "groups", "unavailable"}
@@ -29,9 +30,6 @@ AUTH_OUTCOMES = frozenset(
 DECISIONS = frozenset({"allow", "deny"})
 LAYERS = frozenset({"rbac", "vault"})
 OPERATIONS = frozenset({"read", "list", "write", "delete", "versions", "rollback", "metadata", "renew", "login"})
-KINDS = frozenset(
-    name for name, thing in vars(vaultkit.errors).items() if isinstance(thing, type) and issubclass(thing, VaultError)
-)
 REFRESHES = frozenset({"ok", "failed"})
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a hit takes a fraction of the first, a hung Vault [http] timeout."""
@@ -78,9 +76,7 @@ class GatewayMetrics:
         requests = counter("vault_gateway_requests", "Answers.", ["route", "method", "status"])
         self._requests = lru_cache(maxsize=None)(requests.labels)  # as many as there are series
         self._request_seconds = seconds("vault_gateway_request_seconds", "From request to answer.", ["route"])
-        self._cache = Closed(
-            counter("vault_gateway_cache", "Reads, by what the cache did.", ["outcome"]), CACHE_OUTCOMES
-        )
+        self._cache = Closed(counter("vault_gateway_cache", "Reads, by what the cache did.", ["outcome"]), OUTCOMES)
         self._auth = Closed(counter("vault_gateway_auth", "JWTs, by what was found.", ["outcome"]), auth_outcomes)
         self._authz = Closed(
             counter("vault_gateway_authz", "Decisions of roles and of policies.", ["decision", "layer"]),
@@ -117,7 +113,7 @@ class GatewayMetrics:
 
     def upstream_error(self, error: Exception) -> None:
         """By the class of the error alone: its text names paths."""
-        self._upstream_errors.labels(one_of(KINDS, type(error).__name__)).inc()
+        self._upstream_errors.labels(kind_of(error)).inc()
 
     def jwks_refresh(self, outcome: str) -> None:
         self._jwks(outcome).inc()
