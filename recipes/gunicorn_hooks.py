@@ -25,17 +25,22 @@ def post_worker_init(_worker: object) -> None:
 
 def without_a_second(handler: Any) -> Callable[[int, FrameType | None], object]:
     def handle(number: int, frame: FrameType | None) -> object:
-        end_in_peace()
+        # Not SIG_IGN yet: of a signal that came together with this one, Python would then print a traceback.
+        end_in_peace(unheard)
         return handler(number, frame)
 
     return handle
 
 
+def unheard(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
 def worker_exit(_server: object, _worker: object) -> None:
     """Called in the worker. One that takes longer than --graceful-timeout is killed all the same."""
-    end_in_peace()
+    end_in_peace(signal.SIG_IGN)
 
 
-def end_in_peace() -> None:
+def end_in_peace(answer: Any) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, answer)

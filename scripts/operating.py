@@ -11,6 +11,7 @@ from typing import Any
 import hvac
 
 from config_loader import VaultConfig
+from listeners.signals import SignalHandler
 from vault_client import VaultClient
 from vaultkit.errors import ConfigurationError, LoginUnavailable, NoAnswer, SecretNotFound, VaultError
 from vaultkit.settings import variable
@@ -19,7 +20,6 @@ OK, REFUSED, USAGE, AWAY = range(4)
 """All is well; Vault said no, or something is not as it must be; called wrongly; no answer from Vault."""
 LONGEST_ANSWER = 2**26
 """Bytes, for the lists of a whole server."""
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 
 
 def administrators_token() -> str:
@@ -75,19 +75,13 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._number = 0
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _frame: object) -> None:
-        self._number = number
-        signal.signal(number, signal.SIG_DFL)
+        self._names: list[str] = []
+        SignalHandler(self._names.append)
 
     def check(self) -> None:
         """Raises: SystemExit, if a signal came."""
-        if self._number:
-            raise SystemExit(128 + self._number)
+        for name in self._names:
+            raise SystemExit(128 + signal.Signals[name])
 
 
 def status_of(error: VaultError) -> int:

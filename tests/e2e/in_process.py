@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from devserver.setup import without_vault
-from scripts.operating import SIGNALS, ending
+from listeners.signals import ending_signals
+from scripts.operating import ending
 
 
 class Done(NamedTuple):
@@ -29,7 +30,7 @@ def in_process(
     main: Callable[[], int], program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Script]:
     """A function that runs it with these arguments and variables; what it does with signals is undone."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in ending_signals()}
 
     def run(*arguments: str, **environment: str) -> Done:
         monkeypatch.setattr(os, "environ", {**without_vault(os.environ), **environment})
