@@ -49,7 +49,7 @@ FIELDS: Mapping[str, Check] = {
 """What a line may hold; docs and collectors may rely on the names."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Answered:
     """One answer, as the log has it. None: not known, as the caller of a request without a JWT."""
 

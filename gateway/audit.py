@@ -41,7 +41,7 @@ FIELDS: Mapping[str, Check] = {
 OWNER_ALONE = 0o600
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Deed:
     """What somebody did or tried. None: not known, as who it was where there was no JWT."""
 

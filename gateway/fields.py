@@ -59,16 +59,17 @@ def is_canonical_path(value: Any) -> bool:
     )
 
 
-def shown(value: Any, check: Check) -> Any:
-    """What is written of a value."""
-    if isinstance(value, str):
-        return _shown_text(value, check)  # most come again and again
-    return value if check(value) else NOT_SHOWN
+def field(name: str, value: Any, check: Check) -> str:
+    """What is written of a value, with its name, as JSON."""
+    if isinstance(value, (str, int)):  # most of them come again and again
+        return _remembered_field(name, value, check)
+    return f'"{name}": {json.dumps(value if check(value) else NOT_SHOWN)}'
 
 
-@lru_cache(REMEMBERED)
-def _shown_text(value: str, check: Check) -> str:
-    return value if check(value) and not LOOKS_LIKE_TOKEN.search(value) else NOT_SHOWN
+@lru_cache(REMEMBERED, typed=True)  # True is no 1
+def _remembered_field(name: str, value: str | int, check: Check) -> str:
+    is_shown = check(value) and not LOOKS_LIKE_TOKEN.search(str(value))
+    return f'"{name}": {json.dumps(value if is_shown else NOT_SHOWN)}'
 
 
 def json_line(thing: object, checks: Mapping[str, Check], now: float) -> str:
@@ -78,6 +79,6 @@ def json_line(thing: object, checks: Mapping[str, Check], now: float) -> str:
     surrogate) is escaped.
     """
     time = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    found = {name: getattr(thing, name) for name in checks}
-    told = {name: shown(value, checks[name]) for name, value in found.items() if value is not None}
-    return json.dumps({"time": time, **told})
+    found = [(name, getattr(thing, name), check) for name, check in checks.items()]
+    told = [field(name, value, check) for name, value, check in found if value is not None]
+    return "{" + ", ".join([f'"time": "{time}"', *told]) + "}"

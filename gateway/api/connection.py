@@ -7,7 +7,7 @@ keeps a connection and asks nothing; and nothing that follows an upgrade is take
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,6 +26,36 @@ class BodyWithUpgrade(Exception):
     """The parser takes what follows an upgrade for no body, and so would take the body for a request."""
 
 
+class Gathering:
+    """A transport that writes at the end of each turn of the loop, and then all at once.
+
+    uvicorn writes head and body apart. Under load many answers come of one turn, and each that is written alone may
+    wake the process that waits for it, which takes longer than to make it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._gathered: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._write)
+        self._gathered.append(data)
+
+    def close(self) -> None:
+        self._write()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the transport's."""
+        return getattr(self._transport, name)
+
+    def _write(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if gathered and not self._transport.is_closing():
+            self._transport.write(b"".join(gathered))
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's, with bounds. Requests that come whole cost no timer."""
 
@@ -34,7 +64,7 @@ class Connection(HttpToolsProtocol):
     _is_deaf = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
+        super().connection_made(cast("asyncio.Transport", Gathering(cast("asyncio.Transport", transport), self.loop)))
         self.access_log = False  # whoever listens to its logger: it writes paths and queries as they came
         self._wait = self.loop.call_later(LONGEST_WAIT_SECONDS, self._hang_up)
 

@@ -60,7 +60,8 @@ class Gate:
             await self._apologise(error, answering, scope, receive)
         finally:
             self._under_way -= 1
-            self._tell(exchange, scope["method"])
+            # After the turn in which the answer is sent: nobody waits for what is told of it.
+            asyncio.get_running_loop().call_soon(self._tell, exchange, scope["method"], exchange.seconds)
 
     async def _pass(self, exchange: Exchange, scope: Scope, receive: Receive, send: Answering) -> None:
         size = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -101,8 +102,8 @@ class Gate:
         if isinstance(error, NoAnswer):  # a refusal is an answer
             self._gateway.metrics.upstream_error(error)
 
-    def _tell(self, exchange: Exchange, method: str) -> None:
-        seconds, caller = exchange.seconds, exchange.known_caller
+    def _tell(self, exchange: Exchange, method: str, seconds: float) -> None:
+        caller = exchange.known_caller
         self._gateway.metrics.request(exchange.route, method, exchange.status, seconds)
         if exchange.cache is not None:
             self._gateway.metrics.cache(exchange.cache)

@@ -9,13 +9,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -30,6 +29,8 @@ from .answers import answer, headers_of, no_content, what_was_read, what_was_wri
 from .exchange import Exchange
 
 OPENAPI = Path(__file__).with_name("openapi.json")
+METHODS = ("GET", "PUT", "POST", "DELETE")
+Method = Callable[["Any", Request], Awaitable[Response]]
 NAMES_ON_A_PAGE, MOST_NAMES_ON_A_PAGE = 100, 1000
 decided: Callable[[bytes], str] = lru_cache(10_000)(canonical)
 """The canonical path of a raw one; the same for ever."""
@@ -44,19 +45,37 @@ class Whatever(PathConvertor):
 register_url_convertor("whatever", Whatever())
 
 
-class Endpoint(HTTPEndpoint):
+class Endpoint:
     """One route. Its path is cut out of the raw target: what a server has decoded has lost what it was."""
 
     template: ClassVar[str]
+    methods: ClassVar[dict[str, Method]]
+    """By the name that HTTP has for each. (Starlette's HTTPEndpoint looks for them anew at each request.)"""
+
+    def __init_subclass__(cls) -> None:
+        cls.methods = {name: getattr(cls, name.lower()) for name in METHODS if hasattr(cls, name.lower())}
+        if "GET" in cls.methods:
+            cls.methods["HEAD"] = cls.methods["GET"]
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(scope, receive, send)
+        self.scope, self._receive, self._send = scope, receive, send
         self.exchange: Exchange = scope["state"]["exchange"]
         self.gateway: Gateway = self.exchange.gateway
         self.caller = self.exchange.caller
         self.limits = self.gateway.settings.limits
         self.exchange.route = self.template
         self.raw_path = self._behind_the_route()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Starlette takes a class for an ASGI application: what it makes is awaited."""
+        return self._answer().__await__()
+
+    async def _answer(self) -> None:
+        method = self.methods.get(self.scope["method"])
+        if method is None:
+            raise Problem("method-not-allowed", headers={"Allow": ", ".join(self.methods)})
+        response = await method(self, Request(self.scope, self._receive))
+        await response(self.scope, self._receive, self._send)
 
     @classmethod
     def route(cls) -> Route:
@@ -72,9 +91,6 @@ class Endpoint(HTTPEndpoint):
 
     def path(self) -> str:
         return decided(self.raw_path)
-
-    async def method_not_allowed(self, request: Request) -> NoReturn:
-        raise Problem("method-not-allowed", headers={"Allow": ", ".join(self._allowed_methods)})
 
 
 class Secret(Endpoint):
