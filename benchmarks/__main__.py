@@ -18,6 +18,7 @@ from benchmarks.bench import PROGRESS, Bench, tell
 from benchmarks.report import Section, facts, page, table
 from devserver import DevServer, DevServerError
 from devserver.__main__ import Interrupted, Signals
+from listeners.usage import CommandLine
 
 SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "reads": reads.measure,
@@ -67,7 +68,11 @@ def run(bench: Bench, names: list[str], docs: Path | None) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=str(__doc__).splitlines()[0])
+    parser = CommandLine(
+        prog="python -m benchmarks",
+        example="python -m benchmarks --quick --only reads",
+        description=str(__doc__).splitlines()[0].partition(": ")[2],
+    )
     parser.add_argument("--quick", action="store_true", help="tiny counts: shows that all works, not how fast it is")
     parser.add_argument("--only", choices=SECTIONS, action="append", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument(

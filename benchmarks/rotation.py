@@ -31,6 +31,7 @@ from sqlalchemy import text
 from config_loader import VaultConfig
 from devserver import DevServer
 from listeners.progress import Progress
+from listeners.usage import CommandLine
 from recipes.vault_engine import vault_engine
 from recipes.vault_pool import VaultPool
 from vault_app import VaultApplication
@@ -281,6 +282,11 @@ def report(loads: list[Load], seconds: float) -> str:
 
 
 def main() -> int:
+    CommandLine(
+        prog="python -m benchmarks.rotation",
+        example="python -m benchmarks.rotation",
+        description=f"{str(__doc__).splitlines()[0]} Takes a minute and more, and writes docs/ROTATION.md.",
+    ).parse_args()
     progress = Progress("rotation")
     progress.tell("starting OpenBao and PostgreSQL")
     loads = run(FULL_SECONDS, tell=progress.count)

@@ -8,7 +8,6 @@ and then a login. A periodic token would take the same way through the code, wit
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import platform
 import re
@@ -28,6 +27,7 @@ import psutil
 import psycopg
 
 from listeners.progress import Progress
+from listeners.usage import CommandLine
 from tests.backends import Backend, embedded
 from tests.e2e.conftest import Program
 from vault_app import __version__
@@ -304,7 +304,11 @@ def versions(backend: Backend) -> tuple[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=str(__doc__).splitlines()[0])
+    parser = CommandLine(
+        prog="python -m tests.soak",
+        example="python -m tests.soak --seconds 60",
+        description=str(__doc__).splitlines()[0],
+    )
     parser.add_argument("--seconds", type=int, default=FULL_SECONDS, help="how long [%(default)s]")
     parser.add_argument("report", nargs="?", type=Path, help="the file for the report, if there is to be one")
     options = parser.parse_args()
