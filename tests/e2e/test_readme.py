@@ -22,7 +22,7 @@ RULES = (PROJECT / "docs/RULES.md").read_text(encoding="utf-8")
 PAGES = {page.stem for page in PROJECT.glob("docs/*.md")}
 WRITTEN = {"AUDIT", "EXTENDING", "FRAMEWORKS", "GLOSSARY", "KUBERNETES", "LOGIN", "PRODUCTION", "RULES", "SETTINGS"}
 WRITTEN |= {"CLUSTER", "OFFLINE", "README", "RUNBOOK", "SECURITY", "TROUBLESHOOTING"}
-ROOMS = sorted(PROJECT.glob("[!.]*/README.md"))
+ROOMS = sorted({*PROJECT.glob("[!.]*/README.md")} - {PROJECT / "docs/README.md"})
 
 
 def blocks(language: str, page: str = README) -> list[str]:
