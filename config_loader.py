@@ -163,6 +163,9 @@ def _as_text(found: Mapping[str, Any], section: str, key: str) -> str:
 
 def main() -> int:
     """`python3 config_loader.py SECTION.KEY…` prints settings as the application would read them, one a line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"example: python3 config_loader.py vault.url vault.entity\n\n{main.__doc__}")
+        return 0
     try:
         values = values_for_scripts(sys.argv[1:], os.environ)
     except ConfigurationError as error:

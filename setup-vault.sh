@@ -7,6 +7,8 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'HELP'
+example: eval "$(./setup-vault.sh)" && .venv/bin/python vault_app.py
+
 usage: ./setup-vault.sh [ROOM…]     tells what it does, and ends with the line that exports VAULT_SECRET_ID
        eval "$(./setup-vault.sh)"   the same, and runs that line; it fails if the script failed
        ./setup-vault.sh production --check    changes nothing, and says what is missing for production

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import freshness, gateway, issuing, processes, reads, scale, steady_hour
-from benchmarks.bench import Bench, tell
+from benchmarks.bench import PROGRESS, Bench, tell
 from benchmarks.report import Section, facts, page, table
 from devserver import DevServer, DevServerError
 from devserver.__main__ import Interrupted, Signals
+from listeners.usage import CommandLine
 
 SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "reads": reads.measure,
@@ -36,13 +37,14 @@ def main() -> int:
     options = parse_arguments()
     signals = Signals()
     try:
+        tell("starting OpenBao and PostgreSQL")
         with DevServer(check=signals.check) as server:
             run(Bench(server, options.quick, signals.check), options.only or list(SECTIONS), options.docs)
     except Interrupted:
-        tell(f"stopped by {signal.Signals(signals.received or 0).name}")
+        PROGRESS.end(f"stopped by {signal.Signals(signals.received or 0).name}")
         return 1
     except (DevServerError, TimeoutError) as error:
-        tell(str(error))
+        PROGRESS.end(str(error))
         return 1
     return 0
 
@@ -50,7 +52,12 @@ def main() -> int:
 def run(bench: Bench, names: list[str], docs: Path | None) -> None:
     """Measure, print the table, and write the page if there is a folder for it."""
     began, load = time.monotonic(), os.getloadavg()[0]
-    sections = [SECTIONS[name](bench) for name in names]
+    sections = []
+    for number, name in enumerate(names, start=1):
+        PROGRESS.part = f"{number} of {len(names)}, {name}: "
+        tell("making ready")
+        sections.append(SECTIONS[name](bench))
+    PROGRESS.end()
     print(table(sections))
     if docs is None:
         return
@@ -61,7 +68,11 @@ def run(bench: Bench, names: list[str], docs: Path | None) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=str(__doc__).splitlines()[0])
+    parser = CommandLine(
+        prog="python -m benchmarks",
+        example="python -m benchmarks --quick --only reads",
+        description=str(__doc__).splitlines()[0].partition(": ")[2],
+    )
     parser.add_argument("--quick", action="store_true", help="tiny counts: shows that all works, not how fast it is")
     parser.add_argument("--only", choices=SECTIONS, action="append", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument(

@@ -6,7 +6,6 @@ that was started can be stopped in order. So Ctrl+C leaves no process and no fol
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import threading
 import time
@@ -21,14 +20,21 @@ import hvac
 
 from config_loader import VaultConfig
 from devserver import DevServer
+from listeners.progress import Progress
 
 POLL_SECONDS = 0.001
 PATIENCE_SECONDS = 60.0
+TOLD_SECONDS = 3.0
+"""What takes longer is told of."""
 ENTITY = "my-vault-app"
 KV, DATABASE = f"{ENTITY}-kv", f"{ENTITY}-database"
 KV_PATH, DYNAMIC_ROLE, STATIC_ROLE = "database", "db-demo-dynamic", "db-demo-static"
 DEMO = VaultConfig.load(environ={"VAULT_SECRET_ID": "not needed"})
 """The settings of config.ini, which are the demo's."""
+
+PROGRESS = Progress("benchmarks")
+"""For somebody who waits twenty minutes."""
+tell = PROGRESS.tell
 
 T = TypeVar("T")
 
@@ -71,6 +77,8 @@ class Bench:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.check()
+            if seconds > TOLD_SECONDS:
+                PROGRESS.count(f"{left:.0f} of {seconds:.0f} s to go")
             time.sleep(min(left, 0.1))
 
 
@@ -86,8 +94,3 @@ def alongside(*actions: Callable[[threading.Event], None]) -> Iterator[None]:
             stop.set()
     for each in running:
         each.result()
-
-
-def tell(text: str) -> None:
-    """A line of progress, for somebody who waits ten minutes."""
-    print(f"benchmarks: {text}", file=sys.stderr, flush=True)

@@ -30,6 +30,8 @@ from sqlalchemy import text
 
 from config_loader import VaultConfig
 from devserver import DevServer
+from listeners.progress import Progress
+from listeners.usage import CommandLine
 from recipes.vault_engine import vault_engine
 from recipes.vault_pool import VaultPool
 from vault_app import VaultApplication
@@ -47,6 +49,7 @@ MOST_RATIO = 3.0
 AFTER_CHANGE_SECONDS = 0.5
 """What counts as rotating: the time in which the connections of a pool are replaced, and a little more."""
 SAMPLE_SECONDS = 0.05
+TELL_SECONDS = 1.0
 
 Query = Callable[[], str]
 
@@ -115,10 +118,10 @@ class Observer:
             load.overdue = max(load.overdue, now - end)
 
 
-def run(seconds: float, *, rotations: int = 0) -> list[Load]:
+def run(seconds: float, *, rotations: int = 0, tell: Callable[[str], object] = lambda text: None) -> list[Load]:
     """Put all four pools under load for so many seconds, and until each has seen so many rotations.
 
-    A static password is rotated when the server gets to it, which on a busy machine is late.
+    A static password is rotated when the server gets to it, which on a busy machine is late. `tell` hears how it goes.
     """
     loads = [
         Load(f"{kind}, {library}", f"rotation-{kind}-{library.lower()}")
@@ -136,7 +139,10 @@ def run(seconds: float, *, rotations: int = 0) -> list[Load]:
             threads += [threading.Thread(target=keep_querying, args=(load, query, stop)) for _ in range(THREADS)]
         for thread in threads:
             thread.start()
-        time.sleep(seconds)
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            tell(f"{passed:.0f} of {seconds:.0f} s: {tally(loads)}")
+            time.sleep(min(TELL_SECONDS, seconds - passed))
         latest = time.monotonic() + FULL_SECONDS
         while any(len(load.rotations) < rotations for load in loads) and time.monotonic() < latest:
             time.sleep(SAMPLE_SECONDS)
@@ -144,6 +150,13 @@ def run(seconds: float, *, rotations: int = 0) -> list[Load]:
         for thread in threads:
             thread.join()
     return loads
+
+
+def tally(loads: list[Load]) -> str:
+    queries = sum(len(load.latencies) for load in loads)
+    failed = sum(len(load.failures) for load in loads)
+    rotated = sum(len(load.rotations) for load in loads)
+    return f"{queries:,} queries, {failed} failed, {rotated} rotations"
 
 
 def keep_querying(load: Load, query: Query, stop: threading.Event) -> None:
@@ -269,7 +282,15 @@ def report(loads: list[Load], seconds: float) -> str:
 
 
 def main() -> int:
-    loads = run(FULL_SECONDS)
+    CommandLine(
+        prog="python -m benchmarks.rotation",
+        example="python -m benchmarks.rotation",
+        description=f"{str(__doc__).splitlines()[0]} Takes a minute and more, and writes docs/ROTATION.md.",
+    ).parse_args()
+    progress = Progress("rotation")
+    progress.tell("starting OpenBao and PostgreSQL")
+    loads = run(FULL_SECONDS, tell=progress.count)
+    progress.end()
     print(table(loads))
     for failure, times in Counter(failure for load in loads for failure in load.failures).items():
         print(f"{times} times {failure}", file=sys.stderr)

@@ -67,7 +67,6 @@ def measure(bench: Bench) -> Section:
         tell(f"{size:,} KV secrets: refreshing them")
         costs[size] = refresh(bench, size)
         rows += cost_rows(size, costs[size])
-    tell(f"{sizes[-1]:,} KV secrets: memory")
     rows += memory_rows(sizes[-1], memory(bench, sizes[-1]))
     return Section("Many KV secrets", rows, NOTES, {"benchmark-scale.svg": partial(draw, costs)})
 
@@ -257,6 +256,7 @@ def memory(bench: Bench, size: int) -> dict[str, list[float]]:
 
 
 def sampled(bench: Bench, contender: Contender, is_ready: Callable[[], bool]) -> list[float]:
+    tell(f"memory of {contender.name}")
     with running(contender):
         contender.wait_for(bench, is_ready, LOAD_SECONDS)
         samples: list[float] = []

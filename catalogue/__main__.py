@@ -17,6 +17,7 @@ from catalogue.problems import Problem
 from catalogue.reading import DEFAULT_PATH, CatalogueError, load
 from catalogue.render import render
 from catalogue.rendered import on_disk, write
+from listeners.usage import CommandLine
 from vaultkit.errors import ConfigurationError, VaultError
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
@@ -27,7 +28,7 @@ who we are ([vault]), and KUBECONFIG, or the pod that this runs in, which cluste
 exit status: 0 all is well, 1 something is wrong or late and is listed, 2 the catalogue or an option is wrong
 """
 Action = Callable[[Catalogue, argparse.Namespace], int]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[CommandLine]"
 
 
 def write_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
@@ -78,28 +79,44 @@ def told(catalogue: Catalogue, problems: Sequence[Problem]) -> int:
 # ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+def parser() -> CommandLine:
+    top = CommandLine(
         prog="python -m catalogue",
+        example="python -m catalogue check",
         description=str(__doc__).splitlines()[0].partition(": ")[2],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--catalogue", type=Path, default=DEFAULT_PATH, metavar="FILE", help="[%(default)s]")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add(commands, "render", write_files, "write the files beside the catalogue")
-    checked = add(commands, "check", check_files, "see whether the files are what the catalogue says")
+    add(commands, "render", write_files, "", "write the files beside the catalogue")
+    checked = add(
+        commands,
+        "check",
+        check_files,
+        "--environment prod --objects objects.yaml",
+        "see whether the files are what the catalogue says",
+    )
     objects = "check these objects instead, such as `kubectl kustomize` prints of an overlay of yours; - for stdin"
     checked.add_argument("--objects", type=Path, metavar="FILE", help=objects)
     in_environment(checked, "the one that --objects are of")
     add_rotation(commands)
-    done = add(commands, "noted", keeping.noted, "note that people have replaced a secret that has no provider")
+    done = add(
+        commands,
+        "noted",
+        keeping.noted,
+        "prod/llm/openai",
+        "note that people have replaced a secret that has no provider",
+    )
     done.add_argument("path", metavar="PATH", help="ENVIRONMENT/SERVICE/PATH")
-    held = add(commands, "scopes", scopes, "what a service holds in Vault, as scripts/break-glass.sh locks it out")
+    held = add(
+        commands, "scopes", scopes, "llm-prod", "what a service holds in Vault, as scripts/break-glass.sh locks it out"
+    )
     held.add_argument("service", metavar="SERVICE[-ENVIRONMENT]")
-    late = add(commands, "overdue", keeping.overdue, "list what was to be replaced by now")
+    late = add(commands, "overdue", keeping.overdue, "--environment prod", "list what was to be replaced by now")
     late.add_argument("--all", action="store_true", help="also what is not late, and when it will be")
-    drift = add(commands, "drift", keeping.compare, "compare the cluster with Vault; no value is told")
+    drift = add(
+        commands, "drift", keeping.compare, "--environment prod", "compare the cluster with Vault; no value is told"
+    )
     for command in (late, drift):
         in_environment(command, "which one", required=True)
         command.add_argument("--metrics", type=Path, metavar="FILE", help="also write series for Prometheus")
@@ -107,7 +124,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_rotation(commands: Commands) -> None:
-    turned = add(commands, "rotate", keeping.rotate, "replace a key, and retire the old one when all have the new")
+    turned = add(
+        commands,
+        "rotate",
+        keeping.rotate,
+        "prod/user/reporting",
+        "replace a key, and retire the old one when all have the new",
+    )
     which = turned.add_mutually_exclusive_group(required=True)
     which.add_argument("path", nargs="?", default="", metavar="PATH", help="ENVIRONMENT/SERVICE/PATH")
     in_environment(which, "whatever is late in this one")
@@ -121,7 +144,7 @@ def in_environment(command: argparse._ActionsContainer, help: str, required: boo
     command.add_argument("--environment", default="", metavar="NAME", required=required, help=help)
 
 
-def of_time(command: argparse.ArgumentParser, name: str, default: float | None, help: str) -> None:
+def of_time(command: CommandLine, name: str, default: float | None, help: str) -> None:
     command.add_argument(f"--{name}", type=seconds, default=default, metavar="TIME", help=help)
 
 
@@ -132,8 +155,10 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"found {text}, expected {error}") from None
 
 
-def add(commands: Commands, name: str, action: Action, help: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=help, description=help)
+def add(commands: Commands, name: str, action: Action, typed: str, help: str) -> CommandLine:
+    """A command; `typed` is what an example has behind its name."""
+    example = f"python -m catalogue {name} {typed}".rstrip()
+    command = commands.add_parser(name, help=help, description=help, example=example)
     command.set_defaults(action=action, environment="", objects=None)
     return command
 

@@ -37,7 +37,10 @@ def rotate(catalogue: Catalogue, options: argparse.Namespace) -> int:
     with vault() as ask:
         kv = Kv(ask, catalogue.vault.kv)
         paths = [options.path] if options.path else late_ones(kv, options.environment)
-        failed = [path for path in paths if not rotated(catalogue, kv, path, options)]
+        failed = []
+        for number, path in enumerate(paths, start=1):
+            if not rotated(catalogue, kv, path, options, f"{number} of {len(paths)}, {path}"):
+                failed.append(path)
     print(f"{len(paths) - len(failed)} of {len(paths)} rotated")
     return FAILED if failed else OK
 
@@ -47,17 +50,31 @@ def late_ones(kv: Kv, environment: str) -> list[str]:
     return [each.path for each in found if each.is_late and each.provider in PROVIDERS]
 
 
-def rotated(catalogue: Catalogue, kv: Kv, path: str, options: argparse.Namespace) -> bool:
+def rotated(catalogue: Catalogue, kv: Kv, path: str, options: argparse.Namespace, which: str) -> bool:
     place, entry = named(catalogue, path)
     grace = entry.refresh if options.grace is None else options.grace
     patience = Patience(grace=grace, wait=options.wait, hold=options.hold)
     try:
         makes = provider(options.provider or entry.provider)
-        Rotator(kv, cluster(), makes, place, entry, patience).rotate()
+        Rotator(kv, cluster(), makes, place, entry, patience, on_step=lambda step: tell(which, step)).rotate()
     except (RotationError, ProviderError, ClusterError, VaultError) as error:
         print(f"catalogue: {path}: {error}", file=sys.stderr)
         return False
     return True
+
+
+NEXT = {
+    "begun": "making a new key",
+    "recorded": "waiting until all have it",
+    "seen": "all have it; the old key stays good for the grace period",
+    "waited": "retiring the old key",
+}
+"""After which steps something is told, for it may take long, and what then begins."""
+
+
+def tell(which: str, step: str) -> None:
+    if step in NEXT:
+        print(f"catalogue: {which}: {NEXT[step]}", file=sys.stderr, flush=True)
 
 
 def named(catalogue: Catalogue, path: str) -> tuple[Place, Stored]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import signal
@@ -14,6 +13,7 @@ from queue import Empty, SimpleQueue
 
 from devserver import DevServer, DevServerError
 from devserver.openbao import HOST
+from listeners.usage import CommandLine
 
 PORT = 8200
 SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
@@ -70,11 +70,11 @@ class Signals:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m devserver",
+        example="TOKEN_PERIOD=15s python -m devserver -- python vault_app.py --show-secrets",
         description="Starts OpenBao and PostgreSQL, prepares them with setup-vault.sh, runs COMMAND with the"
-        " environment that the application needs, and removes everything. Without a COMMAND it waits for Ctrl+C.",
-        epilog="example: TOKEN_PERIOD=15s python -m devserver -- python vault_app.py --show-secrets",
+        " environment that\nthe application needs, and removes everything. Without a COMMAND it waits for Ctrl+C.",
     )
     parser.add_argument("--port", type=int, default=PORT, help="preferred port of OpenBao [%(default)s]; 0: any")
     parser.add_argument("command", nargs="*", metavar="COMMAND")

@@ -7,7 +7,6 @@ import signal
 if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports from showing a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import argparse
 import sys
 
 from config_loader import VaultConfig
@@ -16,6 +15,7 @@ from gateway.settings import DEFAULT_PATH, GatewaySettings
 from gateway.tenants import vault_config
 from listeners.command_line import configure_logging
 from listeners.streams import flushed, open_missing
+from listeners.usage import CommandLine
 from vaultkit.errors import ConfigurationError
 
 EPILOG = """\
@@ -24,11 +24,11 @@ exit status: 0 ended by a signal, 1 a port is taken, 2 the configuration is wron
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m gateway",
+        example="GATEWAY_TENANTS=acme python -m gateway --config gateway/gateway.ini",
         description="Serves secrets to callers who show a JWT. Where Vault is says config.ini, all else gateway.ini.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [gateway/gateway.ini]")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from devserver.__main__ import PORT, Interrupted, Signals
 from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from devserver.running import Running, announced
+from listeners.usage import CommandLine
 
 from .store import etag_of
 
@@ -219,7 +220,12 @@ def how_to_use(demo: Demo) -> str:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    CommandLine(
+        prog="python -m gateway.demo",
+        example="python -m gateway.demo",
+        description="Runs the gateway on an OpenBao of its own until Ctrl+C, and shows what to paste into a terminal.",
+    ).parse_args(arguments)
     signals = Signals()
     try:
         say("starting OpenBao and what setup-vault.sh prepares on it; this takes some seconds …")

@@ -31,6 +31,7 @@ from issuer.words import as_json, as_table
 from listeners.command_line import configure_logging
 from listeners.signals import SignalHandler
 from listeners.streams import open_missing, settled
+from listeners.usage import CommandLine
 from vault_client import VaultClient
 from vaultkit.auth.sources import from_file
 from vaultkit.errors import ConfigurationError, VaultError
@@ -47,7 +48,7 @@ unwraps once; onto a terminal it goes with --show-token alone.
 exit status: 0 done, 1 refused or no answer, 2 the configuration or an option is wrong
 """
 STOP_SECONDS = 2.0
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[CommandLine]"
 Action = Callable[[VaultTokenIssuer, argparse.Namespace], None]
 
 
@@ -137,34 +138,47 @@ def take(vault: ConnectionSettings, settings: IssuerSettings, options: argparse.
 # ── The command line ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+def parser() -> CommandLine:
+    top = CommandLine(
         prog="python -m issuer",
+        example="python -m issuer issue shop web --to web.wrapped",
         description=str(__doc__).splitlines()[0].partition(": ")[2],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    made = add(commands, "issue", issue, "a new token for a service, wrapped", of_one=True)
+    made = add(commands, "issue", issue, "shop web --to web.wrapped", "a new token for a service, wrapped", of_one=True)
     made.add_argument("--policy", action="append", default=[], metavar="NAME", help="instead of [issuer] policies")
     made.add_argument("--ttl", type=float, default=0.0, metavar="SECONDS", help="instead of [issuer] ttl")
     made.add_argument("--replace", action="store_true", help="revoke the one that there is under this key, then issue")
     out = made.add_mutually_exclusive_group(required=True)
     out.add_argument("--to", type=Path, metavar="FILE", help="where the wrapping token goes, with mode 0600")
     out.add_argument("--show-token", action="store_true", help="print the wrapping token")
-    add(commands, "list", show, "what was issued, as the ledger knows it")
-    add(commands, "renew", renew, "renew a token by its TTL", of_one=True)
-    turned = add(commands, "rotate", rotate, "replace a token, and revoke it when the new one is in use", of_one=True)
+    add(commands, "list", show, "shop", "what was issued, as the ledger knows it")
+    add(commands, "renew", renew, "shop web", "renew a token by its TTL", of_one=True)
+    turned = add(
+        commands,
+        "rotate",
+        rotate,
+        "shop web --to web.wrapped",
+        "replace a token, and revoke it when the new one is in use",
+        of_one=True,
+    )
     turned.add_argument("--to", type=Path, metavar="FILE", required=True, help="where the new wrapping token goes")
-    ended = add(commands, "revoke", revoke, "revoke a service's token, or with --all many")
+    ended = add(commands, "revoke", revoke, "shop web", "revoke a service's token, or with --all many")
     ended.add_argument("--key", default="main", help="which of a service's tokens [main]")
     ended.add_argument("--all", action="store_true", help="all of the service, of the tenant, or, without both, of all")
     ended.add_argument("--by-role", action="store_true", help="with --all, also what the ledger does not know")
-    add(commands, "recover", recover, "clear away what was left half done")
-    over = add(commands, "watch", watch, "rotate every token at 4/5 of its life, until a signal comes")
+    add(commands, "recover", recover, "", "clear away what was left half done")
+    over = add(
+        commands, "watch", watch, "--to handed-over/", "rotate every token at 4/5 of its life, until a signal comes"
+    )
     over.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="where they go, as TENANT-SERVICE.KEY")
     over.add_argument("--revoke-at-end", action="store_true", help="revoke, at the end, what `revoke --all` would")
-    taken = commands.add_parser("receive", help="the other end: unwrap a token, with neither a login nor the ledger")
+    taken = commands.add_parser(
+        "receive",
+        example="python -m issuer receive web.wrapped --to web.token",
+        help="the other end: unwrap a token, with neither a login nor the ledger",
+    )
     taken.add_argument("file", type=Path, metavar="FILE", help="where the wrapping token is")
     taken.add_argument("--to", type=Path, metavar="FILE", required=True, help="where the token goes, with mode 0600")
     taken.add_argument("--role", default="", help="the token role that it must be of, if not [issuer] role")
@@ -172,8 +186,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add(commands: Commands, name: str, action: Action, help: str, *, of_one: bool = False) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=help, description=help)
+def add(commands: Commands, name: str, action: Action, typed: str, help: str, *, of_one: bool = False) -> CommandLine:
+    """A command; `typed` is what an example has behind its name."""
+    example = f"python -m issuer {name} {typed}".rstrip()
+    command = commands.add_parser(name, help=help, description=help, example=example)
     for each in ("tenant", "service"):
         command.add_argument(each) if of_one else command.add_argument(each, nargs="?", default="")
     if of_one:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from config_loader import DEFAULT_PATH, VaultConfig
 from listeners.json_log import JsonFormatter
 from listeners.streams import complain
+from listeners.usage import CommandLine
 from vaultkit.errors import ConfigurationError
 from vaultkit.transport.answers import printable
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 TEXT = "%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
 EPILOG = """\
-example: VAULT_SECRET_ID=475a6500-... python vault_app.py --once --show-secrets
-
 exit status:
   0  ended by a signal, every secret read with --once, or nobody reads the output any more
   1  Vault refused the login, a secret was not read with --once, --doctor found a fault, or stdout cannot be written to
@@ -32,11 +31,11 @@ After a 1 no supervisor should restart it at once: logins that go on being refus
 
 
 def parse_arguments(arguments: Sequence[str] | None, version: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="vault_app.py",
+        example="VAULT_SECRET_ID=475a6500-... python vault_app.py --once --show-secrets",
         description="Keeps a Vault token and the secrets of config.ini current, and shows how.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_PATH, help="the settings [config.ini beside me]")
     parser.add_argument("--once", action="store_true", help="read every enabled secret once, print, revoke the token")

@@ -17,6 +17,7 @@ from typing import Any
 
 import hvac
 
+from listeners.usage import CommandLine
 from scripts.operating import OK, REFUSED, administrator, ending, keys_at, keys_below, tell
 from scripts.scopes import KINDS, Freeze, Scope, nobody, scope_of
 from scripts.search import Found, Search
@@ -219,11 +220,11 @@ def lift(api: hvac.Client, scope: Scope) -> int:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog=PROGRAM,
+        example=f"scripts/{PROGRAM} --dry-run entity my-vault-app",
         description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--dry-run", action="store_true", help="show what would be done; do this first")

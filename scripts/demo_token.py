@@ -7,7 +7,6 @@ By stdin, the JWT is on no command line, where every user of the machine could r
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import hvac
 import requests
 
 from devserver.running import NothingRuns, find
+from listeners.usage import CommandLine
 
 PEOPLE = ("alice", "bob", "mallory", "oscar")
 SECONDS = 10
@@ -48,7 +48,11 @@ def log_in(client: hvac.Client, name: str, password: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="demo-token", description="Prints a JWT of somebody in the gateway's demo.")
+    parser = CommandLine(
+        prog="demo-token",
+        example="scripts/demo-token --header alice | curl --header @- http://127.0.0.1:8280/vault/secrets/app",
+        description="Prints a JWT of somebody in the gateway's demo.",
+    )
     parser.add_argument("name", metavar="NAME", choices=PEOPLE, help=", ".join(PEOPLE))
     parser.add_argument("--header", action="store_true", help="as the line of a request, for curl --header @-")
     options = parser.parse_args()

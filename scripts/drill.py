@@ -16,6 +16,7 @@ import psycopg
 from config_loader import VaultConfig
 from devserver import DevServer, DevServerError
 from devserver.setup import without_vault
+from listeners.usage import CommandLine
 from scripts.operating import tell
 from vault_client import VaultClient
 from vaultkit.errors import LoginRefused, PermissionDenied, VaultError
@@ -86,6 +87,9 @@ def play(server: DevServer) -> list[str]:
 
 
 def main() -> int:
+    CommandLine(
+        prog="python -m scripts.drill", example="python -m scripts.drill", description=str(__doc__).splitlines()[0]
+    ).parse_args()
     try:
         tell("starting OpenBao and PostgreSQL …")
         with DevServer() as server:

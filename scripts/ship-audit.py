@@ -36,6 +36,7 @@ POLL_SECONDS = 0.5
 BACKOFF_SECONDS = (0.5, 5.0)
 """The first pause after a batch that was not taken, and the longest."""
 WORDS_OF_THE_RECEIVER = 200
+EXAMPLE = "/var/log/openbao/audit.log https://siem.example.com/ingest /var/lib/ship-audit/place.json"
 ROTATED = r"[.-]\d[\d.-]*"
 """What a rotated file has behind its name: audit.log.1, audit.log-20261125. A compressed one is past reading."""
 
@@ -315,6 +316,7 @@ def tell(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
+        usage=f"%(prog)s [-h] file endpoint place\n\nexample: python3 scripts/%(prog)s {EXAMPLE}",
         description=(__doc__ or "").partition("\n")[0],
         epilog="SHIP_AUDIT_AUTHORIZATION: the Authorization header; SSL_CERT_FILE: the CA that the endpoint has",
     )

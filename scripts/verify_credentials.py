@@ -6,7 +6,6 @@ with a 403, and if the new one still reads. All that was issued is given back, w
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import hvac
 
 from config_loader import DEFAULT_PATH, read
+from listeners.usage import CommandLine
 from scripts.operating import Interruption, administrator, administrators_token, ending, log_in, tell
 from vaultkit.auth import METHODS
 from vaultkit.auth.approle import WAYS
@@ -173,11 +173,11 @@ def what_is_in(answer: dict[str, Any] | None, path: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog=PROGRAM,
+        example=f"scripts/{PROGRAM} my-vault-app my-vault-app-kv/data/database",
         description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("role", metavar="ROLE", help="name of the role, such as my-vault-app")
     parser.add_argument("path", metavar="PATH", help="what to read, as the API has it: my-vault-app-kv/data/database")

@@ -8,7 +8,6 @@ and then a login. A periodic token would take the same way through the code, wit
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import platform
 import re
@@ -21,13 +20,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import psycopg
 
+from listeners.progress import Progress
+from listeners.usage import CommandLine
 from tests.backends import Backend, embedded
 from tests.e2e.conftest import Program
 from vault_app import __version__
@@ -107,7 +107,10 @@ class Run:
 
 
 def soak(
-    backend: Backend, seconds: float, warm_up: float = WARM_UP_SECONDS, tell: Callable[[str], object] = lambda _: None
+    backend: Backend,
+    seconds: float,
+    warm_up: float = WARM_UP_SECONDS,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> Run:
     """Run the application for so long, watch it, and end it with SIGTERM."""
     environment = {**backend.application, **SETTINGS, "VAULT_SECRET_ID": backend.setup(**LIFETIMES)}
@@ -117,7 +120,7 @@ def soak(
         program.wait_for("Vault login successful")
         started = time.monotonic()
         process = psutil.Process(program.process.pid)
-        observe(program, process, started + warm_up)
+        observe(program, process, started + warm_up, lambda text: tell(f"warming up, {text}"))
         early = backend.audit.count(since)
         samples = observe(program, process, started + seconds, tell)
         ran = time.monotonic() - started
@@ -128,10 +131,8 @@ def soak(
     return Run(samples, early, backend.audit.count(since), ran, status, program.out + program.err, secrets)
 
 
-def observe(
-    program: Program, process: psutil.Process, until: float, tell: Callable[[str], object] = lambda _: None
-) -> list[Sample]:
-    """Look once a second until then. Raises: RuntimeError, if the program ends by itself."""
+def observe(program: Program, process: psutil.Process, until: float, tell: Callable[[str], object]) -> list[Sample]:
+    """Look once a second until then, and tell of it. Raises: RuntimeError, if the program ends by itself."""
     samples: list[Sample] = []
     while time.monotonic() < until:
         try:
@@ -140,14 +141,13 @@ def observe(
             samples.append(take_sample(process))
         else:
             raise RuntimeError(f"the program ended by itself:\n{program.out}\n{program.err}")
-        if len(samples) % PROGRESS_SECONDS == 1:
-            tell(progress(samples[-1], until - time.monotonic()))
+        tell(shown_now(samples[-1], until - time.monotonic()))
     return samples
 
 
-def progress(now: Sample, seconds_left: float) -> str:
+def shown_now(now: Sample, seconds_left: float) -> str:
     return (
-        f"{seconds_left:4.0f} s to go: {now.memory:.1f} MiB, {now.threads} threads, {now.files} open files,"
+        f"{max(0.0, seconds_left):.0f} s to go: {now.memory:.1f} MiB, {now.threads} threads, {now.files} open files,"
         f" {now.connections} connections"
     )
 
@@ -304,15 +304,21 @@ def versions(backend: Backend) -> tuple[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=str(__doc__).splitlines()[0])
+    parser = CommandLine(
+        prog="python -m tests.soak",
+        example="python -m tests.soak --seconds 60",
+        description=str(__doc__).splitlines()[0],
+    )
     parser.add_argument("--seconds", type=int, default=FULL_SECONDS, help="how long [%(default)s]")
     parser.add_argument("report", nargs="?", type=Path, help="the file for the report, if there is to be one")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are stopped then, too
-    print(f"starting the servers; then the application runs for {options.seconds} s …", flush=True)
+    progress = Progress("soak", seldom=PROGRESS_SECONDS)
+    progress.tell(f"starting the servers; then the application runs for {options.seconds} s")
     with embedded() as backend:
         openbao, postgres = versions(backend)
-        run = soak(backend, options.seconds, min(WARM_UP_SECONDS, options.seconds / 2), partial(print, flush=True))
+        run = soak(backend, options.seconds, min(WARM_UP_SECONDS, options.seconds / 2), progress.count)
+    progress.end()
     rows = table(run)
     print(markdown(rows))
     if options.report:

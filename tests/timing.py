@@ -19,6 +19,7 @@ from typing import Any
 import requests
 
 from config_loader import VaultConfig
+from listeners.usage import CommandLine
 from tests.fakes import ROLE_ID, SECRET_ID, FakeClock, FakeVault
 from vault_app import seconds_to_next_turn
 from vault_client import VaultClient
@@ -320,6 +321,13 @@ def page() -> str:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    CommandLine(
+        prog="python -m tests.timing", example="python -m tests.timing", description=str(__doc__).splitlines()[0]
+    ).parse_args()
     logging.disable()  # thousands of outages, each told of
     PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

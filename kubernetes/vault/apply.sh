@@ -10,6 +10,11 @@ here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 die() { printf 'apply.sh: %s\n' "$*" >&2; exit 1; }
 step() { printf '  ✓ %s\n' "$*"; }
 
+case "${1:-}" in -h | --help)
+  printf 'example: kubernetes/vault/apply.sh dev --dry-run\n\n'
+  sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$here/apply.sh"
+  exit
+esac
 [[ ${1:-} =~ ^[a-z][a-z0-9]*$ && -d $here/$1 ]] || die "usage: apply.sh ENVIRONMENT [--dry-run]; there is one folder for each"
 cd "$here/$1"
 [ $# -eq 1 ] || [ "$2" = --dry-run ] || die "found $2, expected --dry-run"

@@ -35,7 +35,7 @@ def test_interrupted_benchmarks_leave_nothing(start: Run) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # PostgreSQL runs as another user
         program = start(sys.executable, "-m", "benchmarks", "--quick", TMPDIR=folder)
-        program.wait_for("benchmarks: cached reads, 4 threads")
+        program.wait_for("benchmarks: 1 of 7, reads: cached reads, 4 threads")
         status, seconds = program.stop(signal.SIGINT)
         assert (status, program.err.splitlines()[-1]) == (1, "benchmarks: stopped by SIGINT")
         assert seconds < 10

@@ -46,7 +46,7 @@ DEMO = """
 import sys
 from gateway import demo
 demo.COMMAND = (sys.executable, "-c", *sys.argv[1:])
-sys.exit(demo.main())
+sys.exit(demo.main([]))
 """
 TOKEN = PROJECT / "scripts/demo-token"
 PEOPLE = {

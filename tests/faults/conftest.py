@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from listeners.progress import Progress
 from tests.backends import Backend
 from tests.faults import gateway_catalogue, gateway_report, gateway_runner
 from tests.faults.report import PAGE, page, table
@@ -27,9 +29,20 @@ def results(
 ) -> dict[str, Result]:
     """What came of every fault that was chosen."""
     chosen = chosen_faults(request, "fault", "results")
-    results = Runner(backend, tmp_path_factory.mktemp("faults"), pace).run(chosen)
+    results = Runner(backend, tmp_path_factory.mktemp("faults"), pace).run(chosen, teller(request))
     request.config.stash[RESULTS] = results
     return results
+
+
+def teller(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """With --full, says past pytest's capture how far it is, for that takes minutes; otherwise says nothing."""
+    progress, capture = Progress("faults"), request.config.pluginmanager.getplugin("capturemanager")
+
+    def tell(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            progress.count(text)
+
+    return tell if request.config.getoption("--full") and capture else lambda text: None
 
 
 def chosen_faults(request: pytest.FixtureRequest, parameter: str, results: str) -> list[Any]:
@@ -54,7 +67,9 @@ def gateway_results(
 ) -> dict[str, gateway_runner.Result]:
     """What came of every fault of the gateway that was chosen."""
     chosen = chosen_faults(request, "gateway_fault", "gateway_results")
-    results = gateway_runner.Runner(backend, tmp_path_factory.mktemp("gateways"), gateway_pace).run(chosen)
+    results = gateway_runner.Runner(backend, tmp_path_factory.mktemp("gateways"), gateway_pace).run(
+        chosen, teller(request)
+    )
     request.config.stash[GATEWAY_RESULTS] = results
     return results
 

@@ -23,6 +23,7 @@ from tests.backends import Backend
 from tests.faults.gateway_catalogue import Fault, World
 from tests.faults.nodes import single_node
 from tests.faults.proxy import Proxy
+from tests.faults.waiting import wait_for
 from tests.gateways import QUICK, Answer, Vault, gateway
 from tests.identity_provider import Provider
 
@@ -232,8 +233,8 @@ class Runner:
     def __init__(self, backend: Backend, folder: Path, pace: Pace) -> None:
         self._backend, self._folder, self._pace = backend, folder, pace
 
-    def run(self, faults: Sequence[Fault]) -> dict[str, Result]:
-        """What came of each fault, by its name."""
+    def run(self, faults: Sequence[Fault], tell: Callable[[str], object]) -> dict[str, Result]:
+        """What came of each fault, by its name; `tell` hears once a second how far it is."""
         results: dict[str, Result] = {}
         waiting = iter(sorted(faults, key=lambda fault: not fault.own_server))  # which takes longest
         turn = threading.Lock()
@@ -249,8 +250,8 @@ class Runner:
         threads = [threading.Thread(target=try_out_all) for _ in range(min(self._pace.at_once, len(faults)))]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        of = f"of {len(faults)} faults of the gateway tried"
+        wait_for(threads, lambda passed: tell(f"{passed:.0f} s, {len(results)} {of}"))
         return results
 
     def _try_out(self, fault: Fault) -> Result:

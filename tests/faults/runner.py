@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.faults.processes import PROCESS_FAULTS, ProcessFault, Scene
 from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import EXIT_SECONDS, Pace, Trial, Watchers
+from tests.faults.waiting import wait_for
 from vaultkit.errors import ClientClosed, LoginRefused, NoAnswer
 
 GRACE_SECONDS = 20.0
@@ -67,8 +68,11 @@ class Runner:
         self._authority = Authority(folder)
         self.watchers = Watchers()
 
-    def run(self, faults: Sequence[AnyFault]) -> dict[str, Result]:
-        """What came of each fault, by its name. One that hangs is one that fails; where it hangs is printed."""
+    def run(self, faults: Sequence[AnyFault], tell: Callable[[str], object]) -> dict[str, Result]:
+        """What came of each fault, by its name. One that hangs is one that fails; where it hangs is printed.
+
+        `tell` hears once a second how far it is.
+        """
         results: dict[str, Result] = {}
         # What has processes of its own takes longest, and so begins first.
         waiting = iter(sorted(faults, key=lambda fault: isinstance(fault, Fault)))
@@ -87,8 +91,8 @@ class Runner:
             for thread in threads:
                 thread.start()
             deadline = time.monotonic() + self._pace.outage + LONGEST_RUN_SECONDS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            of = f"of {len(faults)} faults tried"
+            wait_for(threads, lambda passed: tell(f"{passed:.0f} s, {len(results)} {of}"), deadline)
         if len(results) < len(faults):
             faulthandler.dump_traceback()
         return {fault.name: results.get(fault.name, HUNG) for fault in faults}
