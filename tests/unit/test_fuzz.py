@@ -46,11 +46,10 @@ from tests.fakes import (
 from tests.unit.test_token_rules import raising
 from vault_client import VaultClient
 from vaultkit.auth.grant import TokenInfo
-from vaultkit.engines.cache import check_name
 from vaultkit.errors import ConfigurationError, VaultError
 from vaultkit.events import Event, Health
 from vaultkit.secret import Secret
-from vaultkit.settings import variable
+from vaultkit.settings import is_path, variable
 
 MORE = settings(max_examples=5 * settings().max_examples)
 """For what costs little, or is not tried in a dozen ways."""
@@ -164,7 +163,7 @@ def test_settings_that_pass_are_usable(environ: dict[str, str]) -> None:
     assert stage.vault.asked
     for engine in stage.client.engines.values():
         for name in engine.settings.names:
-            check_name(name)
+            assert is_path(name)
 
 
 def printed(error: ConfigurationError) -> str:

@@ -130,6 +130,17 @@ class TestOneRequest:
         turn(client)
         assert client.engines["kv_secret"].seconds_until_due() == pytest.approx(4)
 
+    def test_t8_login_ends_what_is_stale(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Of all that is below a prefix, too: its listing need not wait for the end of its back-off."""
+        turn(client)
+        vault.go_down()
+        for _ in range(20):
+            clock.pass_time(31)
+            turn(client)
+        vault.come_back()
+        client.login()
+        assert {secret.stale for secret in turn(client) if isinstance(secret, Secret)} == {False}
+
     def test_k1_paths_are_due_together(self, make_client: ClientFactory, vault: FakeVault, clock: FakeClock) -> None:
         """Read one after the other, they need one turn an interval, not one each."""
         vault.latency = 0.2

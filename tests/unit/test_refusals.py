@@ -160,3 +160,24 @@ def test_d1_last_moments_of_a_lease_are_used(client: VaultClient, vault: FakeVau
     vault.come_back()
     clock.pass_time(0.4)
     assert not READERS[DYNAMIC](client).stale
+
+
+@pytest.mark.parametrize("section", ["kv_secret", "database_dynamic", "database_static"])
+def test_c2_turns_of_an_outage_are_as_rare_as_its_requests(
+    make_client: ClientFactory, vault: FakeVault, clock: FakeClock, section: str
+) -> None:
+    """Also once all that was cached has ended: else its worker would tell ten times a second that there is nothing."""
+    client = make_client(KV_SECRET_MAX_STALE="0")
+    vault.token_ttl = 0
+    engine = client.engines[section]
+    engine.get(*engine.settings.names)
+    vault.go_down()
+    clock.pass_time(10_000)
+    turns = 0
+    ended = clock.monotonic() + 60
+    while clock.monotonic() < ended:
+        with pytest.raises(VaultUnavailable):
+            engine.get(*engine.settings.names)
+        turns += 1
+        clock.pass_time(seconds_to_next_turn(engine))
+    assert 60 / engine.settings.refresh_interval <= turns <= 60 / engine.settings.refresh_interval + 8

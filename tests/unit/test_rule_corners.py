@@ -242,6 +242,18 @@ class TestSecrets:
             clock.pass_time(0.5)
         assert client.get_database_dynamic_secret("db-demo-dynamic").ttl
 
+    def test_t8_login_ends_what_is_stale(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+        """Vault has answered: what serves on without it is asked for, however far off the end of its back-off is."""
+        vault.token_ttl = 86_400
+        client.get_kv_secret("database")
+        vault.go_down()
+        for _ in range(20):
+            clock.pass_time(31)
+            assert client.get_kv_secret("database").stale
+        vault.come_back()
+        client.login()
+        assert not client.get_kv_secret("database").stale
+
     def test_t8_only_a_login_ends_the_pauses(self, client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
         """A renewal does not; and should the next try fail, too, the back-off goes on from where it was."""
         vault.token_ttl = vault.renewed_ttl = 3600

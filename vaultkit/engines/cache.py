@@ -25,8 +25,7 @@ from ..shield import without_frames
 from ..single_flight import SingleFlight
 from ..transport.answers import Answer, Ask, printable
 
-ASK_AGAIN_SECONDS = 1.0
-SHORTEST_PAUSE_SECONDS = 0.1
+ASK_AGAIN_SECONDS, SHORTEST_PAUSE_SECONDS = 1.0, 0.1
 REFUSAL_SECONDS = 2.0
 """How long after a refusal (`get_instead_of`) the next is no reason to ask Vault: each could cost a lease."""
 FIRST_PAUSE_OF_LEASES_SECONDS, LONGEST_PAUSE_OF_LEASES_SECONDS = 120.0, 3600.0
@@ -192,23 +191,36 @@ class SecretEngine(ABC, Generic[SettingsT]):
             self._announcer.deliver()
 
     def seconds_until_due(self) -> float:
-        """How long all that is cached of what config.ini names stays fresh; `inf` if nothing is."""
-        cached = (self._cache.get(name) for name in self.settings.names)
-        return min((each.fresh_until.left(self._clock) for each in cached if each is not None), default=math.inf)
+        """How long all that was cached of what config.ini names needs no asking; `inf` if nothing was."""
+        return min(map(self._seconds_left, self.settings.names), default=math.inf)
+
+    def _seconds_left(self, name: str) -> float:
+        """What has ended in an outage is asked for when its back-off ends, and not before."""
+        cached, flight = self._cache.get(name), self._flights.get(name)
+        if cached is None:
+            return math.inf
+        return max(cached.fresh_until.left(self._clock), flight.pause() if flight else 0.0)
 
     def token_changed(self, generation: int, ends: Moment) -> None:
         """The token was renewed (the same generation), lost (`ends` is past), or replaced by a login (a new one).
 
-        What failed for want of a login need not wait for the end of its back-off.
+        What failed for want of a login, or serves on stale, need not wait for the end of its back-off.
         """
         with self._lock:
             if generation != self._token_generation:
                 self._last_token_ended = self._token_ends
-                for flight in self._flights.values():
-                    flight.end_pause()
+                self._end_pauses()
             self._token_generation, self._token_ends = generation, ends
             for name, cached in self._cache.items():
                 self._cache[name] = self._under_current_token(cached)
+
+    def _end_pauses(self) -> None:
+        """Vault has answered: ask for what failed. Called with the lock held."""
+        for flight in self._flights.values():
+            flight.end_pause()
+        for name, cached in self._cache.items():
+            if cached.secret.stale:
+                self._cache[name] = replace(cached, due=LONG_AGO)
 
     def clear(self) -> None:
         """Forget every secret, and keep none from now on."""
@@ -232,7 +244,8 @@ class SecretEngine(ABC, Generic[SettingsT]):
     # ── One thread asks; the others take what there is, or wait ──────────────────────────────────────────────────────
 
     def _refresh(self, name: str) -> Secret:
-        check_name(name)
+        if not is_path(name):  # it would not stay below the mount
+            raise SecretNotFound(f'"{printable(name)}" is no path: it has an empty part, "." or ".."')
         flight = self._flight(name)
         usable = self._usable(name)
         if usable is None:
@@ -345,9 +358,3 @@ class SecretEngine(ABC, Generic[SettingsT]):
     def _under_current_token(self, cached: Cached) -> Cached:
         """`cached`, should the token have changed since Vault was asked. Called with the lock held."""
         return cached
-
-
-def check_name(name: str) -> None:
-    """Refuse a path that would not stay below its mount. Raises: SecretNotFound."""
-    if not is_path(name):
-        raise SecretNotFound(f'"{printable(name)}" is no path: it has an empty part, "." or ".."')

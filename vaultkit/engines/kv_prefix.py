@@ -80,10 +80,15 @@ class KvPrefixEngine(KvEngine):
 
     def seconds_until_due(self) -> float:
         """As for other engines, but until all are due: those that were asked for together are so again."""
-        due = [self._listings[name].due for name in self.settings.names if name in self._listings]
-        cached = (self._cache.get(name) for name in self.settings.names)
-        due += [each.fresh_until for each in cached if each is not None]
-        return max((each.left(self._clock) for each in due), default=math.inf)
+        listed = [self._listings[name].due.left(self._clock) for name in self.settings.names if name in self._listings]
+        cached = [self._seconds_left(name) for name in self.settings.names if name in self._cache]
+        return max([*listed, *cached], default=math.inf)
+
+    def _end_pauses(self) -> None:
+        for prefix, listing in list(self._listings.items()):
+            if (flight := self._flights.get(f"{prefix}/")) and flight.pause() > 0:
+                self._listings[prefix] = replace(listing, due=LONG_AGO)
+        super()._end_pauses()
 
     def _read_below(self, prefix: str, stop: threading.Event) -> Iterator[Secret | VaultError]:
         """What the listing confirms, from the cache; then what is to be read, one after the other."""
@@ -199,10 +204,8 @@ class KvPrefixEngine(KvEngine):
     def _forget_idle(self) -> None:
         """The same of prefixes that config.ini does not name, and below which nothing was."""
         super()._forget_idle()
-        named = self.settings.names
-        self._listings = {
-            prefix: listing for prefix, listing in self._listings.items() if listing.versions or prefix in named
-        }
+        listings, named = list(self._listings.items()), self.settings.names
+        self._listings = {prefix: listing for prefix, listing in listings if listing.versions or prefix in named}
 
     def _cached_below(self, prefix: str) -> list[tuple[str, Cached]]:
         folder = prefix.removesuffix("*")
@@ -232,8 +235,7 @@ class KvListings:
         self._ask = ask
         self._mount = mount
         self._settings = settings
-        self._clock = clock
-        self._announcer = announcer
+        self._clock, self._announcer = clock, announcer
         self._scan_failed: dict[str, Moment] = {}
 
     def below(self, prefix: str) -> Listing:
