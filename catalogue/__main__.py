@@ -14,7 +14,7 @@ from catalogue.cluster import ClusterError
 from catalogue.entries import Catalogue, Certificate
 from catalogue.fields import a_duration
 from catalogue.problems import Problem
-from catalogue.reading import DEFAULT_PATH, CatalogueError, load
+from catalogue.reading import DEFAULT_PATH, CatalogueError, load, text_of
 from catalogue.render import render
 from catalogue.rendered import on_disk, write
 from listeners.usage import CommandLine
@@ -40,8 +40,8 @@ def write_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
 def check_files(catalogue: Catalogue, options: argparse.Namespace) -> int:
     folder = options.catalogue.parent
     if options.objects:
-        text = sys.stdin.read() if options.objects == Path("-") else options.objects.read_text(encoding="utf-8")
-        return told(catalogue, checking.of_objects(catalogue, options.environment, text, folder))
+        found = checking.of_objects(catalogue, options.environment, text_of(options.objects), folder)
+        return told(catalogue, found)
     problems = checking.check(catalogue, folder) or checking.with_tools(catalogue, folder)
     status = told(catalogue, problems)
     if status == OK:

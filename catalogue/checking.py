@@ -14,7 +14,7 @@ from catalogue.problems import Problem
 from catalogue.render import render
 from catalogue.rendered import Tree, differences, objects_in, on_disk
 from catalogue.schemas import against_schema
-from catalogue.seen import Found, Seen, seen_in
+from catalogue.seen import Found, Seen, parsed, seen_in
 
 GROUP = "external-secrets.io"
 """Whatever kind is of it concerns us, also one that we never render."""
@@ -47,8 +47,11 @@ def of_objects(catalogue: Catalogue, environment: str, text: str, folder: Path) 
     """What somebody built upon the rendered files, as with a kustomize overlay, against the same catalogue."""
     seen = seen_in(on_disk(folder), environment)
     kinds = {each.kind for each in seen.objects}
-    objects = [each for each in objects_in(text) if each.get("kind") in kinds or GROUP in str(each.get("apiVersion"))]
-    seen.objects = [Found(each, "objects") for each in objects]
+    unreadable: list[Problem] = []
+    objects = [Found(each, "objects") for each in parsed({"objects": text}, "objects", unreadable)]
+    if unreadable:
+        return unreadable
+    seen.objects = [each for each in objects if each.kind in kinds or GROUP in str(each.at("apiVersion"))]
     return of_environment(catalogue, seen)
 
 

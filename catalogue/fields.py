@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
-from catalogue.problems import Problem
+from catalogue.problems import Problem, in_yaml
 
 Value = TypeVar("Value")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -84,9 +84,8 @@ def read(text: str, problems: list[Problem]) -> Fields:
     """The mapping that a file is. YAML of today: `no` is a word, and a key that is there twice a problem."""
     try:
         found = YAML().load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        problems.append(Problem(line, str(error.problem or error.context)))
+    except YAMLError as error:
+        problems.append(Problem(*in_yaml(error)))
         found = None
     if found is not None and not isinstance(found, dict):
         problems.append(Problem(1, "found no mapping"))

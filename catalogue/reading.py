@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,7 @@ from catalogue.fields import (
 )
 from catalogue.problems import Problem
 
-DEFAULT_PATH = Path("kubernetes/catalogue.yaml")
+DEFAULT_PATH, STDIN = Path("kubernetes/catalogue.yaml"), Path("-")
 Made = TypeVar("Made")
 
 
@@ -52,11 +53,20 @@ class CatalogueError(Exception):
 def load(path: Path = DEFAULT_PATH) -> Catalogue:
     """The catalogue in a file. Raises: CatalogueError; OSError, if it cannot be read."""
     problems: list[Problem] = []
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     found = Reading(read(text, problems), path, problems).catalogue()
     if problems or found is None:
         raise CatalogueError(problems, str(path))
     return replace(found, text=text)
+
+
+def text_of(path: Path) -> str:
+    """What is in a file; `-` is stdin. Raises: CatalogueError, if it is no text; OSError, if it cannot be read."""
+    raw = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise CatalogueError([Problem(0, "is no text in UTF-8")], str(path)) from None
 
 
 class Reading:
@@ -101,8 +111,8 @@ class Reading:
     def _file(self, name: Any) -> str:
         try:
             return (self._path.parent / a_text(name)).read_text(encoding="utf-8")
-        except OSError:
-            raise ValueError("a file beside the catalogue") from None
+        except (OSError, UnicodeDecodeError):
+            raise ValueError("a text file beside the catalogue") from None
 
     def _operator(self, of: Fields) -> Operator | None:
         names = {key: of.take(key, a_name, "external-secrets") for key in ("namespace", "account")}

@@ -71,7 +71,8 @@ def on_disk(folder: Path) -> Tree:
     """What is there of the rendered files."""
     files = (path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file())
     names = ((path, path.relative_to(folder).as_posix()) for path in files)
-    return {name: path.read_text(encoding="utf-8") for path, name in names if name not in BY_HAND}
+    # What is no text is none of ours, and differs.
+    return {name: path.read_text(encoding="utf-8", errors="replace") for path, name in names if name not in BY_HAND}
 
 
 def write(tree: Tree, folder: Path) -> list[str]:

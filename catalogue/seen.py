@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from catalogue.problems import Problem
+from catalogue.problems import Problem, in_yaml
 from catalogue.rendered import Object, Tree, objects_in
 
 POLICY_LINE = re.compile(r'path "([^"]+)" \{ capabilities = \[("[a-z]+"(?:, "[a-z]+")*)\] \}')
@@ -110,7 +110,8 @@ def parsed(tree: Tree, file: str, problems: list[Problem]) -> list[Object]:
     try:
         found = objects_in(tree[file])
     except YAMLError as error:
-        problems.append(Problem(0, f"is no YAML: {' '.join(str(error).split())}", file))
+        line, said = in_yaml(error)
+        problems.append(Problem(0, f"is no YAML, line {line}: {said}", file))
         return []
     return [each for each in found if isinstance(each, dict)]
 

@@ -253,3 +253,24 @@ def test_rendering_converges(tree: Tree, tmp_path: Path) -> None:
 def test_nothing_that_is_rendered_is_a_secret(tree: Tree) -> None:
     """Names and paths alone."""
     assert not re.search("BEGIN .*PRIVATE|hvs\\.|token:", "".join(tree.values()))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: Secret\nkind: hunter2\n", 'objects: is no YAML, line 2: found duplicate key "kind"'),
+        ("kind: [hunter2\n", "objects: is no YAML, line 2: expected ',' or ']', but got '<stream end>'"),
+        ("kind: \0hunter2\n", "objects: is no YAML, line 0: unacceptable character #x0000"),
+    ],
+)
+def test_objects_that_are_no_yaml_are_said_in_words(text: str, said: str) -> None:
+    """With the line, and without what stands there, which may be a value (P1)."""
+    [problem] = of_objects(load(FILE), "prod", text, FILE.parent)
+    assert said in problem.told("")
+    assert "hunter2" not in problem.told("")
+
+
+def test_objects_of_another_kind_are_left_alone() -> None:
+    """Also what is no object at all."""
+    told = [problem.told("") for problem in of_objects(load(FILE), "prod", "hello\n---\n- 1\n", FILE.parent)]
+    assert [each for each in told if "hello" in each] == []

@@ -64,7 +64,7 @@ def test_ten_lines_are_a_service(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("server: https", "server: http", ":2: vault.server: found 'http://vault.vault.svc:8200', expected https://"),
-        ("ca: ca.crt", "ca: other.crt", ":3: vault.ca: found 'other.crt', expected a file beside the catalogue"),
+        ("ca: ca.crt", "ca: other.crt", ":3: vault.ca: found 'other.crt', expected a text file beside the catalogue"),
         ("  dev: {", "  de-v: {", ":5: environments.de-v: found 'de-v', expected small letters and digits alone"),
         ("owner: team-mail", "owners: team-mail", ":9: services.mail.owners: is not known here"),
         ("    owner: team-mail\n", "", ":8: services.mail.owner: is missing"),
@@ -112,3 +112,12 @@ def test_empty_file_is_a_problem(tmp_path: Path) -> None:
 def test_durations_are_those_of_go(seconds: int, words: str) -> None:
     """Which knows no days."""
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(("raw", "said"), [(b"\xff", "is no text in UTF-8"), (b"a: \1", "unacceptable character")])
+def test_file_that_is_no_text_is_said_in_words(tmp_path: Path, raw: bytes, said: str) -> None:
+    """And not with a traceback."""
+    file = tmp_path / "catalogue.yaml"
+    file.write_bytes(raw)
+    with pytest.raises(CatalogueError, match=said):
+        load(file)
