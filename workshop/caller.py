@@ -1,6 +1,6 @@
-"""What a caller sees: a line for each of three secrets, and another whenever that changes. Ctrl+C ends it.
+"""What a caller sees: a line for each of three secrets, and another whenever it sees something else. Ctrl+C ends it.
 
-    python -m workshop.caller
+python -m workshop.caller
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def main() -> None:
             for name, read in reads.items():
                 words = what_comes_of(read)
                 if told.get(name) != words:
+                    print(time.strftime("%H:%M:%S"), f"{name} now:" if name in told else f"{name}:", words, flush=True)
                     told[name] = words
-                    print(time.strftime("%H:%M:%S"), f"{name}: {words}", flush=True)
             time.sleep(LOOK_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """Stands in for a CI system: makes a signing key, publishes its public half, and prints the JWT of one job.
 
-    python -m workshop.ci_job workshop/.run/ci.pem >workshop/.run/jwt
+python -m workshop.ci_job workshop/.run/ci.pem >workshop/.run/jwt
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Puts a line into a Python file below one that stands there, as an editor would, and shows where.
 
-    python -m workshop.insert FILE 'the line that stands there' 'the new line'
+python -m workshop.insert FILE 'the line that stands there' 'the new line'
 """
 
 from __future__ import annotations
