@@ -1,6 +1,6 @@
 """Lab 9: adds one to the number `visits` of a secret, over the gateway; of many that do so at once, none is lost.
 
-    scripts/demo-token alice | python workshop/solutions/09_visits.py http://127.0.0.1:8280/vault/secrets/visits
+scripts/demo-token alice | python workshop/solutions/09_visits.py http://127.0.0.1:8280/vault/secrets/visits
 """
 
 from __future__ import annotations
