@@ -1,4 +1,4 @@
-"""Labs 6 to 10: the solutions of their exercises, and the programs that they start. The steps run by `make workshop`."""
+"""Labs 6 to 10: the solutions of their exercises, and the programs that they start. `make workshop` runs the steps."""
 
 from __future__ import annotations
 
