@@ -7,7 +7,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 # Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill clean
+.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill workshop clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ kubernetes-test: $(VENV)/installed-test ## Log in on the Kubernetes cluster that
 break-glass-drill: $(VENV)/installed-demo ## Lock out an intruder on a server of its own, and print the report
 	@$(BIN)/python -m scripts.drill
 
+workshop: $(VENV)/installed-workshop ## Run every command of the labs, and compare what it prints with the text; LABS="0 3"
+	@$(BIN)/python -m workshop.run_labs $(LABS)
+
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,6 +81,11 @@ $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
 
 $(VENV)/installed-catalogue: $(VENV)/installed catalogue/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r catalogue/requirements.txt
+	@touch $@
+
+$(VENV)/installed-workshop: $(VENV)/installed-gateway $(VENV)/installed-catalogue workshop/requirements.txt
+	@echo "Installing what the workshop needs (once) …"
+	@$(BIN)/pip install $(PIP_OPTIONS) -r workshop/requirements.txt
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt

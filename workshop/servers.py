@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote as quoted
 from typing import IO
 
 from devserver import DevServer, DevServerError
@@ -151,16 +151,18 @@ def environment_of(server: DevServer) -> str:
 
     By a file that nobody else can read, and never on a command line (P1).
     """
-    variables = {**server.administration, **server.application, **server.database, "PYTHONPATH": str(PROJECT)}
-    folders = os.pathsep.join([str(PROJECT / ".venv" / "bin"), variables.pop("PATH").split(os.pathsep)[0]])
+    variables = {**server.administration, **server.application, **server.database}
+    variables |= {"AUDIT_LOG": str(server.openbao.audit_log), "PYTHONPATH": str(PROJECT)}
+    first = os.pathsep.join([str(PROJECT / ".venv" / "bin"), variables.pop("PATH").split(os.pathsep)[0]])
+    last = str(server.postgres.programs)  # whoever has a psql of their own keeps it
     taken = "" if server.openbao.port == PORT else f"; port {PORT} is in use"
     return "\n".join(
         [
             f"# ready: OpenBao is at {server.openbao.url}{taken}",
             f"unset {' '.join(STALE)}",
-            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+            *(f"export {name}={quoted(value)}" for name, value in variables.items()),
             *(f"export {name}={HOST}" for name in ("NO_PROXY", "no_proxy")),
-            f'case ":$PATH:" in *:{shlex.quote(folders)}:*) ;; *) export PATH={shlex.quote(folders)}:"$PATH" ;; esac',
+            f'case ":$PATH:" in *:{quoted(last)}:*) ;; *) export PATH={quoted(first)}:"$PATH":{quoted(last)} ;; esac',
             "",
         ]
     )
