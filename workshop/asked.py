@@ -22,7 +22,7 @@ def main() -> None:
     asked = Counter((entry["request"]["path"], entry["request"]["operation"]) for entry in answers)
     for (path, operation), times in sorted(asked.items()):
         if part in path:
-            print(f"{times:4} times {operation} {path}")
+            print(f"{times:4}  {operation} {path}")
 
 
 def is_operators(entry: dict[str, Any]) -> bool:

@@ -14,14 +14,18 @@ from vault_client import VaultClient
 from workshop.load import load
 
 
-def main(seconds: float) -> None:
+def main(seconds: float, *, static: bool) -> None:
     with VaultClient(VaultConfig.load()) as vault:
         vault.keep_alive()
         # Not the credentials, but how to ask for them: the pool does, whenever it opens a connection.
-        credentials = partial(vault.get_database_dynamic_secret, "db-demo-dynamic")
+        credentials = (
+            partial(vault.get_database_static_secret, "db-demo-static")
+            if static
+            else partial(vault.get_database_dynamic_secret, "db-demo-dynamic")
+        )
         with VaultPool(vault, credentials, min_size=2, max_size=4) as pool:
             load(pool, seconds)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 35.0)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 35.0, static="static" in sys.argv)
