@@ -23,7 +23,7 @@ end of an outage is noticed at the next renewal, or when the next credentials co
 class OutageWatch:
     """A listener, which the threads of a client may call at the same time."""
 
-    def __init__(self, tell: Callable[[str], object] = print) -> None:
+    def __init__(self, tell: Callable[[str], object]) -> None:
         self._tell = tell
         self._since: float | None = None
         self._lock = threading.Lock()
@@ -46,9 +46,16 @@ class OutageWatch:
             self._since = None
 
 
+def tell(text: str) -> None:
+    """At once, also where the output is a file."""
+    print(text, flush=True)
+
+
 def main() -> None:
-    with VaultClient(VaultConfig.load(), listeners=[OutageWatch()]) as vault:
+    with VaultClient(VaultConfig.load(), listeners=[OutageWatch(tell)]) as vault:
         vault.keep_alive()
+        vault.get_kv_secret("database")
+        tell("reading a secret five times a second")
         while True:
             with suppress(VaultError):  # the listener has heard of it
                 vault.get_kv_secret("database")
