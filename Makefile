@@ -88,7 +88,8 @@ $(VENV)/installed-workshop: $(VENV)/installed-gateway $(VENV)/installed-catalogu
 	@$(BIN)/pip install $(PIP_OPTIONS) -r workshop/requirements.txt
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt
+$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt \
+  workshop/requirements.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-test.txt
 	@touch $@
 

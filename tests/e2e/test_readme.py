@@ -199,6 +199,6 @@ def test_make_help_lists_the_targets(start: Run) -> None:
     listed = re.findall(r"^  make ([\w-]+)", program.out, flags=re.MULTILINE)
     targets = ["help", "demo", "server", "gateway", "venv", "test", "check"]
     targets += ["bench", "faults", "rotation", "soak", "timing", "kubernetes", "kubernetes-test"]
-    targets += ["break-glass-drill", "clean"]
+    targets += ["break-glass-drill", "workshop", "clean"]
     assert listed == targets
     assert set(re.findall(r"`make ([\w-]+)", README)) <= set(listed)
