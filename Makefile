@@ -17,7 +17,7 @@ $(if $(PIP_FIND_LINKS),,$(error WHEELHOUSE=$(WHEELHOUSE): no such folder; `make 
 endif
 endif
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill wheelhouse clean
+.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill workshop wheelhouse clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ kubernetes-test: $(VENV)/installed-test ## Log in on the Kubernetes cluster that
 break-glass-drill: $(VENV)/installed-demo ## Lock out an intruder on a server of its own, and print the report
 	@$(BIN)/python -m scripts.drill
 
+workshop: $(VENV)/installed-workshop ## Run every command of the labs, and compare what it prints with the text; LABS="0 3"
+	@$(BIN)/python -m workshop.run_labs $(LABS)
+
 wheelhouse: ## Fill a folder from which everything installs offline; WHEELHOUSE=folder
 	@echo "Filling $(or $(WHEELHOUSE),wheelhouse) with what $(words $(REQUIREMENTS)) files of requirements name …" >&2
 	@pip=$$(mktemp -d) && trap 'rm -rf "$$pip"' EXIT && $(PYTHON) -m venv "$$pip" \
@@ -86,7 +89,7 @@ clean: ## Remove the virtual environment and every cache
 # How many files of requirements a target needs; the rules below say which of them each is.
 venv: OF := 1
 demo server kubernetes break-glass-drill: OF := 2
-gateway test bench faults rotation soak timing kubernetes-test: OF := 3
+gateway workshop test bench faults rotation soak timing kubernetes-test: OF := 3
 check: OF := 4
 
 # $(call install,NUMBER,WHAT,FILE)
@@ -105,7 +108,10 @@ $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
 $(VENV)/installed-catalogue: $(VENV)/installed catalogue/requirements.txt
 	$(call install,2,what the catalogue needs,catalogue/requirements.txt)
 
-$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt gateway/requirements.txt catalogue/requirements.txt
+$(VENV)/installed-workshop: $(VENV)/installed-demo workshop/requirements.txt gateway/requirements.txt catalogue/requirements.txt
+	$(call install,3,what the labs need,workshop/requirements.txt)
+
+$(VENV)/installed-test: $(VENV)/installed-demo requirements-test.txt $(wildcard */requirements.txt)
 	$(call install,3,what the tests need,requirements-test.txt)
 
 $(VENV)/installed-check: $(VENV)/installed-test requirements-check.txt

@@ -42,6 +42,11 @@ class Postgres:
         """What libpq takes for a host: the folder of the socket."""
         return str(self._folder)
 
+    @property
+    def programs(self) -> Path:
+        """The folder of `psql` and the like, for a PATH."""
+        return self._programs
+
     def start(self) -> None:
         """Make the database files and start the server; `wait` waits for it. Raises: DevServerError."""
         password_file = self._folder / "password"

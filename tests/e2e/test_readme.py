@@ -194,6 +194,6 @@ def test_make_help_lists_the_targets(start: Run) -> None:
     listed = re.findall(r"^  make ([\w-]+)", program.out, flags=re.MULTILINE)
     targets = ["help", "demo", "server", "gateway", "venv", "test", "check"]
     targets += ["bench", "faults", "rotation", "soak", "timing", "kubernetes", "kubernetes-test"]
-    targets += ["break-glass-drill", "wheelhouse", "clean"]
+    targets += ["break-glass-drill", "workshop", "wheelhouse", "clean"]
     assert listed == targets
     assert set(re.findall(r"`make ([\w-]+)", README)) <= set(listed)

@@ -25,6 +25,7 @@ MAY_USE = {
     "vault_client": {"vaultkit", "config_loader"},
     "vault_app": {"vaultkit", "config_loader", "vault_client", "listeners", "doctor"},
     "benchmarks": {"recipes", "issuer", "gateway", "scripts"},  # besides what any room may: it measures them
+    "workshop": {"recipes", "catalogue"},  # the pool of lab 5; lab 10 reads the catalogue
 }
 STOREYS = (("engines",), ("token",), ("announcer", "auth", "transport"), ("events",))
 """Of the kit, from the top down; what is not named here is the ground floor."""

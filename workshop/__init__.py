@@ -1,0 +1,1 @@
+"""Labs, their solutions, and what makes a laptop ready for them: see README.md."""
