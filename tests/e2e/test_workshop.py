@@ -12,14 +12,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from devserver import DevServerError
 from devserver.__main__ import PORT
 from devserver.openbao import HOST
 from tests.e2e.conftest import PROJECT, Run
+from workshop import servers
 from workshop.leftovers import writing_below
 from workshop.run_labs import Newcomer, newcomer, runs
 
@@ -61,10 +63,10 @@ def somebody() -> Iterator[Newcomer]:
 
 @pytest.fixture(scope="module")
 def begun() -> Iterator[dict[str, str]]:
-    """The variables of a terminal in which a lab has begun."""
+    """The variables of a terminal in which a lab has begun, with lifetimes that are shorter still."""
     with newcomer() as somebody:
         try:
-            shown = typed(somebody, f"{BEGIN} >/dev/null && env -0")
+            shown = typed(somebody, f"{BEGIN} >/dev/null && env -0", TOKEN_PERIOD="5s", DB_DYNAMIC_TTL="6s")
             yield dict(entry.split("=", 1) for entry in shown.split("\0") if "=" in entry)
         finally:
             typed(somebody, END)
@@ -155,6 +157,28 @@ def test_begin_takes_another_port(somebody: Newcomer) -> None:
         assert f"; port {PORT} is in use" in typed(somebody, BEGIN)
 
 
+def test_begin_gets_over_a_race_for_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port was free when it was looked at, and taken a moment later: a fake, for it cannot be had to order."""
+    ports: list[int] = []
+
+    class Taken:
+        def __init__(self, *, port: int, check: Callable[[], None]) -> None:
+            ports.append(port)
+
+        def __enter__(self) -> Taken:
+            if ports[-1] == PORT:
+                raise DevServerError("OpenBao ended with status 1: bind: address already in use")
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(servers, "DevServer", Taken)
+    with ExitStack() as stack:
+        servers.started(stack, lambda: None)
+    assert ports == [PORT, 0]
+
+
 def test_begin_elsewhere_is_told_in_words(somebody: Newcomer, tmp_path: Path) -> None:
     """It must be typed in the project's folder, and ends no terminal."""
     shown = typed(somebody, f"cd '{tmp_path}'; source '{somebody.project}/workshop/begin'; echo status $?")
@@ -178,13 +202,15 @@ def test_end_cleans_up_a_lab_that_was_left(somebody: Newcomer) -> None:
         "sleep 600 >/dev/null 2>&1 & echo $!; workshop/wait-for 'Dynamic secret fetch'",
     )
     lab, other = (int(pid) for pid in re.findall(r"^\d+$", left, flags=re.MULTILINE))
-    servers = Path((somebody.project / "workshop/.run/folder").read_text(encoding="utf-8"))
+    run = somebody.project / "workshop/.run"
+    servers = Path((run / "folder").read_text(encoding="utf-8"))
+    assert lab in writing_below(run)
     try:
         assert "1 program of the lab and the servers are stopped" in typed(somebody, END)
-        assert not (somebody.project / "workshop/.run").exists()
+        assert not run.exists()
         assert not servers.exists()
         assert writing_below(servers) == []
-        assert not Path(f"/proc/{lab}").exists()
+        assert lab not in writing_below(run)
         os.kill(other, 0)
     finally:
         os.kill(other, signal.SIGKILL)
@@ -230,11 +256,11 @@ def test_wait_for_gives_up_in_words(somebody: Newcomer) -> None:
             "00_our_loop.py 5",
             r"  0 s  KV version \d+, dynamic user let in, static user let in\n(.*\n)+all of it works\n",
         ),
-        ("01_watch_token.py 1", r"  0 s  logged in, a token for 20 s\n 1\d s  renewed for 20 s\n 1\d s  revoked\n"),
+        ("01_watch_token.py 1", r"  0 s  logged in, a token for 5 s\n  \d s  renewed for 5 s\n  \d s  revoked\n"),
         ("03_fifty_threads.py", r"50 threads, 1 user\n"),
         ("05_vault_pool.py 3 static", r"  0 s  the database takes us for my-vault-app-static\n\d+ queries, 0 failed\n"),
         # Over the end of the first lease.
-        ("05_vault_pool.py 27", r"(?:.* takes us for v-approle-.*\n){2}\d+ queries, 0 failed\n"),
+        ("05_vault_pool.py 7", r"(?:.* takes us for v-approle-.*\n){2,}\d+ queries, 0 failed\n"),
     ],
 )
 def test_solution_runs(start: Run, begun: dict[str, str], command: str, expected: str) -> None:
@@ -246,13 +272,12 @@ def test_solution_runs(start: Run, begun: dict[str, str], command: str, expected
 
 
 def test_solution_tells_of_a_version(start: Run, begun: dict[str, str]) -> None:
-    """Lab 2's: of the first, of a new one, and none of a deletion; it ends with Ctrl+C."""
+    """Lab 2's: of the first, and of a new one; it ends with Ctrl+C."""
     program = start(sys.executable, "workshop/solutions/02_watch_version.py", **begun)
     program.wait_for("nothing → version 1")
-    bao = [str(Path(sys.executable).with_name("bao")), "kv"]
-    for command in (["patch", "my-vault-app-kv/database", "a=b"], ["delete", "my-vault-app-kv/database"]):
-        subprocess.run([*bao, *command], env=begun, check=True, capture_output=True)
-        program.wait_for("version 1 → version 2")
+    patch = ["kv", "patch", "my-vault-app-kv/database", "a=b"]
+    subprocess.run([Path(sys.executable).with_name("bao"), *patch], env=begun, check=True, capture_output=True)
+    program.wait_for("version 1 → version 2")
     status, _ = program.stop(signal.SIGINT)
     assert (status, program.err) == (0, "")
 
@@ -270,6 +295,6 @@ def test_solution_gets_over_a_rotation(start: Run, begun: dict[str, str]) -> Non
 
 def test_plain_pool_fails(start: Run, begun: dict[str, str]) -> None:
     """What lab 5 is about: without following the credentials, queries are lost."""
-    program = start(sys.executable, "workshop/one_password_pool.py", "27", **begun)
+    program = start(sys.executable, "workshop/one_password_pool.py", "8", **begun)
     assert program.wait() == 0
     assert "FAILED" in program.out

@@ -22,6 +22,7 @@ def on_event(event: Event) -> None:
 
 def main() -> None:
     with VaultClient(VaultConfig.load()) as vault:
+        vault.keep_alive()
         vault.listen(on_event)
         while True:
             # The client asks for the version when [kv_secret] refresh_interval has passed; each read before is free.
