@@ -127,12 +127,12 @@ def faults_of(world: World) -> list[Fault]:
         Fault(
             "rotate", "Rotate the static password",
             "nobody tells the application: it learns of it when the cached password's time is up, or one was refused",
-            "S1", 6, world.rotate,
+            "S1", 12, world.rotate,
         ),
         Fault(
             "revoke-lease", "Revoke the lease",
-            "the database user is gone: a new connection is refused, and other credentials are fetched at once",
-            "D1", 8, world.revoke_lease,
+            "the database user is gone: the pool's next new connection is refused, and Vault is asked once for others",
+            "C1", 10, world.revoke_lease,
         ),
         Fault(
             "revoke-token", "Revoke the token",

@@ -11,6 +11,7 @@ import signal
 if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports from showing a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ from vaultkit.errors import VaultError
 ENGINE = "database_dynamic"
 CONNECTIONS = 4
 THREADS = 2
+LIFETIME_SECONDS = 6.0
+"""How old a connection becomes: short, for the pool to notice soon that its user is gone."""
 PAUSE_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
 """How long a query waits for a connection."""
@@ -50,6 +53,7 @@ class Traffic:
             partial(vault.get_database_dynamic_secret, role),
             min_size=CONNECTIONS,
             timeout=PATIENCE_SECONDS,
+            max_lifetime=LIFETIME_SECONDS,
             configure=self._opened_one,
         )
         self._stop = threading.Event()
@@ -133,6 +137,7 @@ class Traffic:
 @contextmanager
 def beside(vault: VaultClient, config: VaultConfig) -> Iterator[PoolFacts]:
     """What runs beside the application."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings name the user (P1)
     role = config.database_dynamic.names[0]
     with Traffic(vault, role, show=config.console.show_secrets).running() as facts:
         yield facts

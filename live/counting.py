@@ -5,10 +5,11 @@ The least, since the application was started:
     token      a login (T7); one more for each token that was lost or revoked, with the 403 that told of it and the
                question whether the token is good (T9); a renewal each 4/5 of the TTL (T3)
     kv         for each secret a read, and then a request each `refresh_interval`, for its version (K1);
-               one more, for the values, whenever that has moved
+               one more, for the values, whenever that has moved, be it that they were deleted
     dynamic    for each role a request, and the next when `ttl_threshold` seconds are left of the lease, or a fifth of
                it if that is less (D1); another after each login (T8), and where a lease was revoked
-    static     for each role a request, and then one each `cache_time`, or when the password rotates (S1)
+    static     for each role a request, and then one each `cache_time`, or when the password rotates; one each second
+               while a rotation is overdue (S1)
 
 Time in which Vault gave no answer does not count: nothing could be asked. What falls due at the edge of such a time is
 in it or not, so the least is right within a few requests.
@@ -25,6 +26,7 @@ from typing import Any
 
 from config_loader import VaultConfig
 from vaultkit.auth.grant import RENEW_AT_SHARE_OF_TTL
+from vaultkit.engines.cache import ASK_AGAIN_SECONDS
 from vaultkit.engines.database import LEASE_SHARE_LEFT
 
 KINDS = ("token", "kv", "dynamic", "static", "other")
@@ -33,6 +35,8 @@ LATE = 0.1
 """What comes so much of an interval too late was still due."""
 DOUBT = 2
 """Requests by which one learns that a token was revoked: the one that is refused, and lookup-self (T9)."""
+RAN_OUT, DELETED = "T1", "K3"
+"""The rules by which `words` tells of a token that has run out, and of a secret that was deleted."""
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Counting:
         self._made: Counter[str] = Counter()
         self._paces = {kind: Pace() for kind in ("token", *KIND_OF_ENGINE.values())}
         self._extra = 0
+        self._is_deleted = False
         self._at = time.monotonic()
 
     def requested(self, kind: str) -> None:
@@ -79,10 +84,14 @@ class Counting:
         kind, engine = happened["kind"], happened.get("engine")
         if kind == "LoggedIn":
             self._paces["token"].anew()
-        elif kind == "TokenLost":
+        elif kind == "TokenLost" and happened["rule"] != RAN_OUT:
             self._extra += DOUBT
-        elif kind == "SecretChanged" and engine == "kv_secret" and not happened["first"]:
-            self._extra += 1
+        elif kind == "TurnFailed" and happened["rule"] == DELETED:
+            self._extra += not self._is_deleted
+            self._is_deleted = True
+        elif kind == "SecretChanged" and engine == "kv_secret":
+            self._extra += not happened["first"]
+            self._is_deleted = False
         elif kind == "SecretChanged" and engine in KIND_OF_ENGINE:
             self._paces[KIND_OF_ENGINE[engine]].anew()
 
@@ -96,15 +105,15 @@ class Counting:
 
     def _intervals(self, snapshot: Mapping[str, Any]) -> dict[str, float]:
         """Seconds from one request to the next; 0 where nothing is held, so that nothing is due."""
-        dynamic, granted = self._config.database_dynamic, {"token": snapshot["token"]["granted"] or 0.0}
-        for secret in snapshot["secrets"]:
-            granted[secret["engine"]] = secret["granted"] or 0.0
-        lease = granted.get("database_dynamic", 0.0)
+        dynamic, static = self._config.database_dynamic, self._config.database_static
+        of = {secret["engine"]: secret for secret in snapshot["secrets"]}
+        lease = of.get("database_dynamic", {}).get("granted") or 0.0
+        overdue = of.get("database_static", {}).get("ttl") == 0
         return {
-            "token": granted["token"] * RENEW_AT_SHARE_OF_TTL,
+            "token": (snapshot["token"]["granted"] or 0.0) * RENEW_AT_SHARE_OF_TTL,
             "kv": self._config.kv_secret.refresh_interval,
             "dynamic": lease - min(dynamic.ttl_threshold, lease * LEASE_SHARE_LEFT),
-            "static": self._config.database_static.cache_time,
+            "static": ASK_AGAIN_SECONDS if overdue else static.cache_time,
         }
 
     def least(self) -> int:

@@ -37,6 +37,7 @@ MASK = "••••••••"
 SNAPSHOT_SECONDS = 0.5
 SHORTEST_PAUSE_SECONDS = 0.1
 """Between two that are told because something happened."""
+REPEAT_SECONDS = 3.0
 MOST_SECRETS = 50
 """So many are told of; those of a long prefix are more than a page shows."""
 
@@ -56,7 +57,7 @@ class Held:
     def take(self, secret: Secret) -> None:
         self.secret, self.error = secret, None
         if secret.ttl is not None and math.isfinite(secret.ttl):
-            self.granted = max(self.granted or 0.0, secret.ttl)
+            self.granted = max(self.granted or 0.0, round(secret.ttl, 1))
 
 
 class Feed:
@@ -76,6 +77,8 @@ class Feed:
         self._threads = Threads()
         self._pool: PoolFacts = dict
         self._told = 0.0
+        self._said: dict[str, tuple[str, float]] = {}
+        """What was told last of each kind of event, and when."""
         self.hurry: Callable[[], object] = lambda: None
         """Called when something has happened, for `tell` to be called soon."""
 
@@ -90,7 +93,7 @@ class Feed:
         self._threads.hear(event)
         self._hear_of_secrets(event)
         words = told(event)
-        if words is not None:
+        if words is not None and not self._has_just_said(type(event).__name__, words.text):
             self._send(
                 {
                     "type": "happened",
@@ -105,6 +108,15 @@ class Feed:
             )
             if time.monotonic() > self._told + SHORTEST_PAUSE_SECONDS:
                 self.hurry()
+
+    def _has_just_said(self, kind: str, text: str) -> bool:
+        """What is the same again and again, as in an outage, is told once in REPEAT_SECONDS."""
+        now = time.monotonic()
+        said, at = self._said.get(kind, ("", 0.0))
+        if said == text and now < at + REPEAT_SECONDS:
+            return True
+        self._said[kind] = text, now
+        return False
 
     def tell(self) -> None:
         """Tell how all stands."""

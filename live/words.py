@@ -33,6 +33,7 @@ from vaultkit.events import (
     WorkerStuck,
 )
 from vaultkit.secret import Secret
+from vaultkit.token import RUN_OUT
 from vaultkit.transport.answers import printable
 
 
@@ -105,7 +106,8 @@ def _(event: RenewalFailed) -> Told:
 
 @told.register
 def _(event: TokenLost) -> Told:
-    return Told(f"Token lost: {event.reason}; logging in anew", "T9")
+    rule = "T1" if event.reason == RUN_OUT else "T7" if "renew" in event.reason else "T9"
+    return Told(f"Token lost: {event.reason}; logging in anew", rule)
 
 
 @told.register
