@@ -156,8 +156,8 @@ def faults_of(world: World) -> list[Fault]:
         ),
         Fault(
             "stop-database", "Stop the database for 10 s",
-            "queries fail, for there is nobody to ask; the pool connects again by itself",
-            "D1", 10, world.postgres.stop, world.start_postgres,
+            "queries fail, for there is nobody to ask; credentials serve on to their end, and the pool connects again",
+            "D2", 10, world.postgres.stop, world.start_postgres,
         ),
         Fault(
             "spend-secret-id", "Spend the secret_id",
@@ -167,6 +167,6 @@ def faults_of(world: World) -> list[Fault]:
         Fault(
             "restart", "Kill the application",
             "this page shows the past, marked so, until the new process reports; the old token ends by itself",
-            "X1", 8, world.kill_application,
+            "T8", 8, world.kill_application,
         ),
     ]  # fmt: skip

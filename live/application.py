@@ -68,9 +68,10 @@ def run(config: VaultConfig, console: Console, listeners: list[Listener], beside
     outbox = Outbox(int(os.environ.pop(FEED_VARIABLE)))
     feed = Feed(config, outbox.put)
     application = VaultApplication(config, listeners=[*listeners, feed], endings=endings)
-    with beside(application.client, config) as pool, telling(feed):
+    with beside(application.client, config) as pool:
         feed.follow(application.client, pool)
-        status = application.run()
+        with telling(feed):
+            status = application.run()
     outbox.close()
     signals.ignore()
     return status

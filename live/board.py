@@ -27,6 +27,13 @@ class Message(NamedTuple):
     data: Mapping[str, Any]
 
 
+VAULT_WORDS = {
+    "active": "Vault answers",
+    "sealed": "Vault is sealed",
+    "away": "Vault is away: there is no connection",
+    "hangs": "Vault hangs: what is sent gets no answer",
+}
+
 Hear = Callable[[Message | None], object]
 """What is called with each message, and with None when the state has changed. It must not wait."""
 
@@ -132,7 +139,7 @@ class Board:
             changed = state != self._vault.state
             self._vault.state, self._vault.version = state, version or self._vault.version
         if changed:
-            self.happened("VaultState", f"Vault is {state}", level="info" if state == "active" else "warning")
+            self.happened("VaultState", VAULT_WORDS[state], level="info" if state == "active" else "warning")
 
     # ── What is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 

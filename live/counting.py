@@ -89,7 +89,7 @@ class Counting:
         elif kind == "TurnFailed" and happened["rule"] == DELETED:
             self._extra += not self._is_deleted
             self._is_deleted = True
-        elif kind == "SecretChanged" and engine == "kv_secret":
+        elif kind == "SecretChanged" and engine == "kv_secret" and self._paces["kv"].asked:
             self._extra += not happened["first"]
             self._is_deleted = False
         elif kind == "SecretChanged" and engine in KIND_OF_ENGINE:

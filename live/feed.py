@@ -37,7 +37,7 @@ MASK = "••••••••"
 SNAPSHOT_SECONDS = 0.5
 SHORTEST_PAUSE_SECONDS = 0.1
 """Between two that are told because something happened."""
-REPEAT_SECONDS = 3.0
+REPEAT_SECONDS = 5.0
 MOST_SECRETS = 50
 """So many are told of; those of a long prefix are more than a page shows."""
 
@@ -77,8 +77,8 @@ class Feed:
         self._threads = Threads()
         self._pool: PoolFacts = dict
         self._told = 0.0
-        self._said: dict[str, tuple[str, float]] = {}
-        """What was told last of each kind of event, and when."""
+        self._said: dict[tuple[str, str], float] = {}
+        """What was told of late: the event's kind and its words, and when."""
         self.hurry: Callable[[], object] = lambda: None
         """Called when something has happened, for `tell` to be called soon."""
 
@@ -112,22 +112,19 @@ class Feed:
     def _has_just_said(self, kind: str, text: str) -> bool:
         """What is the same again and again, as in an outage, is told once in REPEAT_SECONDS."""
         now = time.monotonic()
-        said, at = self._said.get(kind, ("", 0.0))
-        if said == text and now < at + REPEAT_SECONDS:
-            return True
-        self._said[kind] = text, now
-        return False
+        self._said = {said: at for said, at in self._said.items() if now < at + REPEAT_SECONDS}
+        return self._said.setdefault((kind, text), now) != now
 
     def tell(self) -> None:
         """Tell how all stands."""
         self._told = time.monotonic()
-        shown = list(self._secrets.items())[:MOST_SECRETS]
+        shown = [(place, held) for place, held in list(self._secrets.items()) if held.secret or held.error]
         self._send(
             {
                 "type": "snapshot",
                 "show_secrets": self._show,
                 "token": self._token.facts(),
-                "secrets": [self._facts(engine, name, held) for (engine, name), held in shown],
+                "secrets": [self._facts(engine, name, held) for (engine, name), held in shown[:MOST_SECRETS]],
                 "threads": self._threads.facts(),
                 "pool": self._pool() or None,
             }
