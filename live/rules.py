@@ -26,6 +26,7 @@ th, td {{ border-bottom: 1px solid light-dark(#999, #667); padding: .6rem .8rem;
 td code {{ overflow-wrap: anywhere; }}
 tr:target {{ outline: 3px solid light-dark(#003d8f, #a8cdff); }}
 </style>
+<main>
 <h1>The rules</h1>
 <p><a href="/">Back to the live page</a>. Each rule is a defect that somebody shipped, or a promise.</p>
 <table>
@@ -36,6 +37,7 @@ tr:target {{ outline: 3px solid light-dark(#003d8f, #a8cdff); }}
 {rows}
 </tbody>
 </table>
+</main>
 </html>
 """
 
