@@ -20,6 +20,7 @@ from live.threads import Threads
 from live.token_facts import TokenFacts
 from live.words import told
 from vault_client import VaultClient
+from vaultkit.errors import Refused
 from vaultkit.events import (
     Event,
     LeaseRenewed,
