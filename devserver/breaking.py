@@ -46,8 +46,8 @@ class World:
     # ── What is asked of the administrator ───────────────────────────────────────────────────────────────────────────
 
     def write_secret(self) -> None:
-        values = {"api_key": f"changed-{secrets.token_hex(4)}"}
-        self.root.secrets.kv.v2.patch(KV_PATH, values, mount_point=KV)
+        values = {"api_key": f"changed-{secrets.token_hex(4)}", "database_url": "mysql://localhost:3306/mydb"}
+        self.root.secrets.kv.v2.create_or_update_secret(KV_PATH, values, mount_point=KV)
 
     def delete_secret(self) -> None:
         self.root.secrets.kv.v2.delete_latest_version_of_secret(KV_PATH, mount_point=KV)

@@ -88,8 +88,11 @@ def main() -> int:
 
 
 @contextmanager
-def showing(server: DevServer, port: int) -> Iterator[str]:
-    """The application on this server, and its page; the page's address."""
+def showing(server: DevServer, port: int, pace: float = 1.0) -> Iterator[str]:
+    """The application on this server, and its page; the page's address. With a `pace` of 0.5, faults last half as long.
+
+    The server is one with storage (`DevServer(kind=StoredOpenBao)`).
+    """
     assert isinstance(server.openbao, StoredOpenBao)
     with ExitStack() as stack:
         proxy = stack.enter_context(Proxy((HOST, server.openbao.port)).running())
@@ -100,7 +103,7 @@ def showing(server: DevServer, port: int) -> Iterator[str]:
         program = Program(
             APPLICATION, lambda: environment(world, settings), board, start_again_after=START_AGAIN_SECONDS
         )
-        faults = Faults(faults_of(world), board)
+        faults = Faults([fault.at(pace) for fault in faults_of(world)], board)
         board.faults, board.fault = faults.facts, lambda: faults.running
         stack.enter_context(audited(AuditLog(server.openbao.audit_log, config), board))
         stack.enter_context(watched(config, board))

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from live.board import Board
@@ -46,6 +46,10 @@ class Fault:
     seconds: float
     begin: Callable[[], object]
     end: Callable[[], object] = nothing
+
+    def at(self, pace: float) -> Fault:
+        """The same, for so many times as long."""
+        return replace(self, seconds=self.seconds * pace)
 
 
 class Faults:

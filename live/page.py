@@ -6,6 +6,7 @@ Whatever the page loads comes from here; its policy allows no other address.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 import threading
@@ -141,6 +142,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+EXPECTED = ("without completing response", "timeout graceful shutdown exceeded")
+"""What uvicorn complains of when a reader is dropped, as it is to be."""
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().rstrip(".").endswith(EXPECTED)
+
+
 @contextmanager
 def served(board: Board, faults: Faults | None, listener: socket.socket) -> Iterator[str]:
     """The page, in a thread of its own; its address."""
@@ -150,6 +159,7 @@ def served(board: Board, faults: Faults | None, listener: socket.socket) -> Iter
         page.app, loop="asyncio", http="h11", ws="none", lifespan="on", log_level="warning", access_log=False,
         timeout_graceful_shutdown=END_SECONDS, server_header=False, timeout_keep_alive=5,
     )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     server = Server(config, page)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="live-page", daemon=True)
     thread.start()

@@ -20,6 +20,7 @@ STATE_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10.0
 SEND_SECONDS = 5.0
 """A reader that takes nothing for so long is dropped."""
+LAST_WORDS_SECONDS = 0.5
 MOST_WAITING = 300
 """A reader for whom so many messages wait is dropped."""
 HEADERS = [
@@ -63,8 +64,7 @@ class Streams:
         self._teller.cancel()
         with suppress(asyncio.CancelledError):
             await self._teller
-        for stream in list(self._streams):
-            stream.end()
+        await asyncio.gather(*(stream.finish() for stream in list(self._streams)))
 
     def _hear(self, message: Message | None) -> None:
         """Called from any thread."""
@@ -104,6 +104,7 @@ class Stream:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._over = asyncio.Event()
 
     def put(self, frame: bytes) -> None:
         """Send it when its turn comes; a reader who is too slow is dropped."""
@@ -113,19 +114,28 @@ class Stream:
             self.end()
 
     def end(self) -> None:
+        """Send what is waiting, and then no more."""
         self._streams.left(self)
         self._waiting.put_nowait(None)
 
+    async def finish(self) -> None:
+        """End it, and wait for that a little; who takes nothing is cut off."""
+        self.end()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._over.wait(), LAST_WORDS_SECONDS)
+        self._over.set()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writing = asyncio.create_task(self._write(send))
-        reading = asyncio.create_task(until_disconnected(receive))
+        parts = self._write(send), until_disconnected(receive), self._over.wait()
+        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
-            await asyncio.wait([writing, reading], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._streams.left(self)
-            for task in (writing, reading):
+            self._over.set()
+            self.end()  # for `wait_for` of before Python 3.12 may swallow the cancellation
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writing, reading, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _write(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

@@ -58,7 +58,10 @@ class Reader:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", "/events")
         stream = connection.getresponse()
-        assert stream.status == 200
+        if stream.status != 200:
+            stream.close()
+            connection.close()
+            raise ConnectionRefusedError(stream.status)
         thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
         thread.start()
         try:
@@ -95,7 +98,7 @@ class Reader:
         """Wait until it is true of what was read; what it returned."""
         with self._changed:
             result = self._changed.wait_for(lambda: self.state and condition(self), PATIENCE_SECONDS)
-            assert result, f"it did not come true; the state is {self.state}, and of late {self.happened[-10:]}"
+            assert result, f"it did not come true; of late {self.happened[-10:]}; the state is {self.state}"
         return result
 
     def kinds(self) -> list[str]:
