@@ -33,6 +33,8 @@ def server() -> Iterator[DevServer]:
 def page(server: DevServer) -> Iterator[Reader]:
     """One page for all of these tests, as somebody has it open who presses one button after the other."""
     with ExitStack() as stack:
+        # A fault that lasts 4 s is to be noticed.
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("KV_SECRET_REFRESH_INTERVAL", "1")
         address = stack.enter_context(showing(server, 0, PACE))
         reader = Reader(int(address.rstrip("/").rpartition(":")[2]))
         yield stack.enter_context(reader.watching())
