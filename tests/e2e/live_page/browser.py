@@ -95,9 +95,7 @@ class Look:
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Root may not have a sandbox, and a container has little shared memory.
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
 

@@ -12,8 +12,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from starlette.routing import Route
 
 from devserver.openbao import HOST, free_port
 
-PAGE = Path(__file__).parents[1] / "live" / "page.html"
+PAGE = Path(__file__).parents[3] / "live" / "page.html"
 NONCE, TOKEN = "a-nonce", "a-token-of-this-run"
 POLICY = (
     f"default-src 'none'; script-src 'nonce-{NONCE}'; style-src 'nonce-{NONCE}'; img-src data:; connect-src 'self'; "
@@ -33,6 +32,7 @@ POLICY = (
 )
 STATE_SECONDS = 0.1
 STARTING_SECONDS = 30.0
+MASK = "••••••••"
 FAULTS = (
     ("kv-write", "Write a new version", "The version goes up, and within 5 s the application has the new value.", "K1"),
     ("kv-delete", "Delete the secret", "The card shows an error and no value until a new version is written.", "K3"),
@@ -41,7 +41,7 @@ FAULTS = (
     ("revoke-lease", "Revoke the lease", "The pool opens connections with new credentials; no query is lost.", "D2"),
     ("seal", "Seal Vault", "All serve on, marked stale, until it is unsealed by itself after 10 s.", "K4"),
     ("kill", "Kill Vault", "kill -9; it is started again with its data, and nothing of the application ends.", "T6"),
-    ("cut", "Cut the network", "No answer for 15 s: stale secrets, back-off, and no storm when the line is back.", "C2"),
+    ("cut", "Cut the network", "No answer for 15 s: stale secrets, back-off, and no storm afterwards.", "C2"),
     ("stop-database", "Stop the database", "Queries wait or fail while it is down; the pool recovers by itself.", "D3"),
     ("spend-secret-id", "Spend the secret_id", "The login is refused for good: the application ends, status 1.", "T7"),
     ("restart", "Restart the application", "This page shows the past until the new process reports.", "X1"),
@@ -89,9 +89,6 @@ def state() -> dict[str, Any]:
     }  # fmt: skip
 
 
-MASK = "••••••••"
-
-
 def secret(
     engine: str, name: str, ttl: float, granted: float, version: int | None, values: dict[str, str]
 ) -> dict[str, Any]:
@@ -99,6 +96,12 @@ def secret(
         "engine": engine, "name": name, "ttl": ttl, "granted": granted, "version": version, "revision": 2,
         "stale": False, "error": None, "values": values,
     }  # fmt: skip
+
+
+def fault(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """Of this state, the fault of this name."""
+    found: dict[str, Any] = next(each for each in state["faults"] if each["name"] == name)
+    return found
 
 
 def happened(number: int, text: str, **more: Any) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def requested(number: int, path: str, **more: Any) -> dict[str, Any]:
 
 
 class LiveScript:
-    """The server. What it shows is `state`; a test changes it in place. Use `running()`, as often as is wanted."""
+    """The server. What it shows is `state`; a test changes it in place."""
 
     def __init__(self) -> None:
         self.state = state()
@@ -127,6 +130,8 @@ class LiveScript:
         """What is answered to a button."""
         self.silent = False
         """Whether the stream is open and says nothing."""
+        self.asked_for_page = 0
+        """How often."""
         self.port = free_port(0)
         self._told: list[tuple[str, dict[str, Any]]] = []
 
@@ -138,19 +143,23 @@ class LiveScript:
         """Send one line to a log: `happened` or `request`; who connects later hears it, too."""
         self._told.append((kind, about))
 
-    @contextmanager
-    def running(self) -> Iterator[LiveScript]:
+    def start(self) -> None:
+        """Listen, or listen again; the port stays the same. Returns when it answers."""
         config = uvicorn.Config(self._app(), log_level="error", timeout_graceful_shutdown=1, lifespan="off", ws="none")
-        server = uvicorn.Server(config)
-        with socket.create_server((HOST, self.port)) as listening:
-            thread = threading.Thread(target=server.run, args=([listening],), name="live-script")
-            thread.start()
-            try:
-                until_started(server)
-                yield self
-            finally:
-                server.should_exit = server.force_exit = True
-                thread.join(STARTING_SECONDS)
+        self._server = uvicorn.Server(config)
+        self._socket = socket.create_server((HOST, self.port))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="live-script")
+        self._thread.start()
+        deadline = time.monotonic() + STARTING_SECONDS
+        while not self._server.started:
+            assert time.monotonic() < deadline, "it did not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the streams, and listen no more. Safe to call again."""
+        self._server.should_exit = True
+        self._thread.join(STARTING_SECONDS)
+        self._socket.close()
 
     def _app(self) -> Starlette:
         return Starlette(
@@ -163,6 +172,7 @@ class LiveScript:
         )
 
     async def _page(self, _request: Request) -> Response:
+        self.asked_for_page += 1
         page = PAGE.read_text(encoding="utf-8").replace("{{nonce}}", NONCE).replace("{{token}}", self.token)
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
@@ -171,7 +181,7 @@ class LiveScript:
 
     async def _stream(self) -> AsyncIterator[str]:
         sent = 0
-        while True:
+        while not self._server.should_exit:
             for kind, about in self._told[sent:]:
                 yield message(kind, about)
                 sent += 1
@@ -190,10 +200,3 @@ class LiveScript:
 
 def message(kind: str, about: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(about)}\n\n"
-
-
-def until_started(server: uvicorn.Server) -> None:
-    deadline = time.monotonic() + STARTING_SECONDS
-    while not server.started:
-        assert time.monotonic() < deadline, "it did not start"
-        time.sleep(0.01)

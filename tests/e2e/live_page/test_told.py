@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser import Look, chromium, looking_at
-from tests.live_script import FAULTS, MASK, LiveScript, happened, requested
+from tests.e2e.live_page.browser import Look
+from tests.e2e.live_page.conftest import Open
+from tests.e2e.live_page.script import FAULTS, MASK, LiveScript, fault, happened, requested
 
 pytestmark = pytest.mark.tools("chromium")
 
 KV, DYNAMIC, STATIC = 0, 1, 2
 MARKUP = "<img src=x onerror=document.title='struck'><b>bold</b>"
-
-Open = Callable[..., Look]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def script() -> Iterator[LiveScript]:
-    yield LiveScript()
-
-
-@pytest.fixture
-def look(browser: Browser, script: LiveScript) -> Iterator[Open]:
-    """Opens the page. Afterwards: no error in the console, and no address but the server's own."""
-    with ExitStack() as stack:
-        stack.enter_context(script.running())
-        opened: list[Look] = []
-
-        def open_page(**options: Any) -> Look:
-            look = stack.enter_context(looking_at(browser, script.url, **options))
-            opened.append(look)
-            look.until(lambda: look.page.locator(".secret").count() or script.silent)
-            return look
-
-        yield open_page
-        for look in opened:
-            assert look.complaints == []
-            assert [url for url in look.asked if not url.startswith((script.url, "data:"))] == []
 
 
 # ── How it looks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,17 +41,12 @@ def it_is_over(state: dict[str, Any]) -> None:
     state["application"].update(running=False, past=True)
 
 
-def fault(state: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(each for each in state["faults"] if each["name"] == name)
-    return found
-
-
 @pytest.mark.parametrize("moment", [all_is_well, much_is_wrong, it_is_over])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_read_it(
     script: LiveScript, look: Open, scheme: str, moment: Callable[[dict[str, Any]], None]
 ) -> None:
-    """At 1280 × 720: 18 px, 7:1, nothing sideways, and axe finds nothing."""
+    """At 1280 by 720: 18 px, 7:1, nothing sideways, and axe finds nothing."""
     moment(script.state)
     script.tell("happened", happened(1, "Token renewed", rule="T3"))
     script.tell("happened", happened(2, "No answer", rule="K4", level="warning"))
