@@ -128,6 +128,8 @@ class LiveScript:
         """The buttons, with the token that came with them."""
         self.status = 202
         """What is answered to a button."""
+        self.full = False
+        """Whether a stream is refused."""
         self.silent = False
         """Whether the stream is open and says nothing."""
         self.asked_for_page = 0
@@ -177,6 +179,8 @@ class LiveScript:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     async def _events(self, _request: Request) -> Response:
+        if self.full:
+            return Response(status_code=503)
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[str]:

@@ -51,6 +51,19 @@ def test_server_that_says_nothing_leaves_the_past(script: LiveScript, look: Open
     page.until(lambda: not page.page.is_visible("#past"))
 
 
+def test_server_that_has_no_stream_to_give_is_asked_again(script: LiveScript, look: Open) -> None:
+    """Where an answer is no stream, a browser gives up."""
+    page = look()
+    script.stop()
+    script.full = True
+    script.start()
+    page.until(lambda: any("503" in each for each in page.complaints))
+    assert "The server of this page is away." in page.text("#past")
+    script.full = False
+    page.until(lambda: not page.page.is_visible("#past"))
+    expect_complaints(page, NOT_THERE, "503")
+
+
 def test_server_that_is_started_again_is_found_by_itself(script: LiveScript, look: Open) -> None:
     """Its log is not shown twice, its buttons take the token of the new run, and the focus stays where it was."""
     script.tell("happened", happened(1, "Token renewed"))
