@@ -39,7 +39,7 @@ def test_application_that_is_down_leaves_the_past_which_stands_still(script: Liv
     page.until_reads("#past", "The application starts again.")
     script.state["application"].update(past=False, heard=script.state["at"])
     page.until(lambda: not page.page.is_visible("#past"))
-    page.until_reads("header", "started 2 times")
+    page.until_reads("header", "start 2")
 
 
 def test_server_that_says_nothing_leaves_the_past(script: LiveScript, look: Open) -> None:
