@@ -62,12 +62,12 @@ def state() -> dict[str, Any]:
             "last": False,
         },
         "secrets": [
-            secret("kv_secret", "database", 3.1, 5.0, 3, {"api_key": MASK, "database_url": MASK}),
+            secret("kv_secret", "database", None, None, 3, {"api_key": MASK, "database_url": MASK}),
             secret("database_dynamic", "db-demo-dynamic", 18.0, 25.0, None, {"username": MASK, "password": MASK}),
             secret("database_static", "db-demo-static", 7.0, 20.0, None, {"username": MASK, "password": MASK}),
         ],
         "threads": [
-            {"name": "token-watcher", "doing": "waits 1.2 s", "next": 1.2},
+            {"name": "token-watcher", "doing": "looks every 2.0 s; next step in 10.2 s", "next": 10.2},
             {"name": "kv-secret", "doing": "waits 3.1 s", "next": 3.1},
             {"name": "database-dynamic", "doing": "asks Vault", "next": None},
             {"name": "database-static", "doing": "waits 7.0 s", "next": 7.0},
@@ -90,7 +90,7 @@ def state() -> dict[str, Any]:
 
 
 def secret(
-    engine: str, name: str, ttl: float, granted: float, version: int | None, values: dict[str, str]
+    engine: str, name: str, ttl: float | None, granted: float | None, version: int | None, values: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "engine": engine, "name": name, "ttl": ttl, "granted": granted, "version": version, "revision": 2,
