@@ -35,11 +35,18 @@ def test_application_that_is_down_leaves_the_past_which_stands_still(script: Liv
     for _ in range(10):
         assert "14 s of 20 s left" in page.text("#token")
         page.page.wait_for_timeout(200)
-    script.state["application"].update(running=True, starts=2)
+    script.state["application"].update(running=True, starts=2, since=script.state["at"])
     page.until_reads("#past", "The application starts again.")
-    script.state["application"].update(past=False, heard=script.state["at"])
+    script.state["application"].update(heard=script.state["at"])
+    page.until_reads("#past", "The application says nothing.")
+    script.state["application"].update(past=False)
     page.until(lambda: not page.page.is_visible("#past"))
     page.until_reads("header", "start 2")
+
+
+def test_page_that_is_there_before_the_application_says_so(script: LiveScript, look: Open) -> None:
+    script.state["application"].update(past=True, heard=0.0)
+    look().until_reads("#past", "nothing was heard yet. The application starts.")
 
 
 def test_server_that_says_nothing_leaves_the_past(script: LiveScript, look: Open) -> None:
