@@ -6,6 +6,7 @@ there: have it open in a fixture of a module that awaits nothing, and no longer.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
 BEAMER = {"width": 1280, "height": 720}
 PATIENCE_SECONDS = 60.0
 SMALLEST_PIXELS, LEAST_CONTRAST = 18.0, 7.0
@@ -95,16 +95,22 @@ class Look:
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Root may not have a sandbox, and a container has little shared memory.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextmanager
 def looking_at(browser: Browser, url: str, **options: Any) -> Iterator[Look]:
     """Open the address in a window of a beamer's size. `options` are those of Playwright, as color_scheme="dark"."""
     context = browser.new_context(**{"viewport": BEAMER, **options})
-    look = Look(context.new_page())
-    look.page.goto(url)
-    yield look
-    context.close()
+    try:
+        look = Look(context.new_page())
+        look.page.goto(url)
+        yield look
+    finally:
+        context.close()

@@ -143,13 +143,14 @@ def test_secret_says_how_it_is_in_words(script: LiveScript, look: Open) -> None:
     assert "KV v2, version 3 fresh" in " ".join(cards.nth(KV).inner_text().split())
     script.state["secrets"][KV].update(stale=True)
     script.state["secrets"][DYNAMIC].update(revision=3)
-    script.state["secrets"][STATIC].update(error="not found: no such role", values={})
+    script.state["secrets"][STATIC].update(error="not found: no such role", values={}, revision=0)
     page.until(lambda: "the last value serves on" in cards.nth(KV).inner_text())
     assert "stale" in cards.nth(KV).inner_text()
     assert re.search(r"revision 3, new \d+ s ago", cards.nth(DYNAMIC).inner_text())
     assert "error" in cards.nth(STATIC).inner_text()
     assert "not found: no such role" in cards.nth(STATIC).inner_text()
     assert MASK not in cards.nth(STATIC).inner_text()
+    assert "revision" not in cards.nth(STATIC).inner_text()
 
 
 def test_pool_shows_who_drains(look: Open) -> None:
