@@ -1,7 +1,7 @@
 """A server that tells the live page a story of the test's own; the real one is `python -m devserver.live`.
 
 A fake, where a moment has to be made to order: a state that is rare, a silence, values that try to be markup. It sends
-what `live/README.md` describes, refuses no button, and does nothing when one is pressed but remember it.
+what live/board.py makes, and does nothing when a button is pressed but remember it.
 """
 
 from __future__ import annotations
