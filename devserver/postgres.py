@@ -63,6 +63,11 @@ class Postgres:
         finally:
             initdb.stop()
             password_file.unlink()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start the server on the database files that there are."""
+        data = self._folder / "data"
         # No TCP, and no care for a power failure: the data live no longer than this program.
         self._process = self._run("postgres", "-D", data, "-k", self._folder, "-p", str(PORT), "-h", "", "-F")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from devserver.openbao import HOST
+from devserver.proxy import Proxy, say_nothing
 from tests.backends import Backend
 from tests.e2e.conftest import Run
-from tests.faults.proxy import Proxy, say_nothing
 from tests.gateways import TENANTS, GatewayProcess, Vault, gateway
 from tests.identity_provider import Provider
 from tests.integration.conftest import eventually

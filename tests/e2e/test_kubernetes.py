@@ -17,9 +17,9 @@ import hvac
 import pytest
 
 from config_loader import VaultConfig
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.e2e.test_pod import kubectl, rendered
-from tests.faults.proxy import Proxy
 from tests.integration.conftest import eventually
 from vault_client import VaultClient
 from vaultkit.auth.login import LOGINS

@@ -10,9 +10,9 @@ import hvac
 import requests
 
 from devserver.openbao import free_port
+from devserver.proxy import Proxy, say_nothing
 from tests.backends import Backend
 from tests.e2e.conftest import Program, Run
-from tests.faults.proxy import Proxy, say_nothing
 from tests.integration.conftest import eventually
 
 DATABASE = '{engine="kv_secret",name="database"}'

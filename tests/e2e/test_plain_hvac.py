@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from config_loader import VaultConfig
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
-from tests.faults.proxy import Proxy
 from tests.integration.conftest import eventually
 from vault_client import VaultClient
 

@@ -192,7 +192,7 @@ def test_make_help_lists_the_targets(start: Run) -> None:
     program = start("make", "help")
     program.wait()
     listed = re.findall(r"^  make ([\w-]+)", program.out, flags=re.MULTILINE)
-    targets = ["help", "demo", "server", "gateway", "venv", "test", "check"]
+    targets = ["help", "demo", "live", "server", "gateway", "venv", "test", "check"]
     targets += ["bench", "faults", "rotation", "soak", "timing", "kubernetes", "kubernetes-test"]
     targets += ["break-glass-drill", "workshop", "wheelhouse", "clean"]
     assert listed == targets

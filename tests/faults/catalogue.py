@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from devserver.proxy import Behaviour, Proxy, say_nothing
 from tests.faults.logins import (
     LogIn,
     api_server,
@@ -19,15 +20,7 @@ from tests.faults.logins import (
 )
 from tests.faults.network import Authority
 from tests.faults.nodes import Node
-from tests.faults.proxy import (
-    Behaviour,
-    Proxy,
-    answer,
-    reset_at_once,
-    reset_in_the_answer,
-    say_nothing,
-    trickle,
-)
+from tests.faults.proxy import answer, reset_at_once, reset_in_the_answer, trickle
 from tests.faults.tenant import POLICY, Tenant
 from tests.faults.trial import Trial
 from vaultkit.errors import PermissionDenied, RequestRejected, SecretNotFound, VaultError

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from devserver.openbao import HOST
+from devserver.proxy import Proxy
 from recipes.vault_pool import VaultPool
 from tests.faults.nodes import Node, balanced, cluster
-from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import Pace, Trial, Watchers
 

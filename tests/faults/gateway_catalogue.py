@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import hvac
 
+from devserver.proxy import Behaviour, Proxy, say_nothing
 from tests.faults.nodes import Node
-from tests.faults.proxy import Behaviour, Proxy, answer, reset_in_the_answer, say_nothing, trickle
+from tests.faults.proxy import answer, reset_in_the_answer, trickle
 from tests.gateways import GatewayProcess, Vault
 from tests.identity_provider import Provider
 from tests.servers import Answer, endless, hang_up, respond

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devserver.openbao import HOST
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.faults.gateway_catalogue import Fault, World
 from tests.faults.nodes import single_node
-from tests.faults.proxy import Proxy
 from tests.faults.waiting import wait_for
 from tests.gateways import QUICK, Answer, Vault, gateway
 from tests.identity_provider import Provider

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from devserver.proxy import Proxy, say_nothing
 from tests.backends import until
 from tests.e2e.conftest import Program
-from tests.faults.proxy import Proxy, say_nothing
 from tests.faults.tenant import Tenant
 from tests.faults.trial import EXIT_SECONDS, QUICK
 

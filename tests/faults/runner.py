@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devserver.openbao import HOST
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.faults import clustered
 from tests.faults.catalogue import CATALOGUE, Fault, World
@@ -20,7 +21,6 @@ from tests.faults.clustered import lose_the_active_node
 from tests.faults.network import Authority, forgetful_resolver
 from tests.faults.nodes import Node, single_node
 from tests.faults.processes import PROCESS_FAULTS, ProcessFault, Scene
-from tests.faults.proxy import Proxy
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import EXIT_SECONDS, Pace, Trial, Watchers
 from tests.faults.waiting import wait_for

@@ -18,8 +18,8 @@ from typing import Any
 import psycopg
 
 from config_loader import VaultConfig
+from devserver.proxy import Proxy
 from listeners.console import Console
-from tests.faults.proxy import Proxy
 from tests.faults.tenant import Tenant
 from vault_app import VaultApplication
 from vaultkit.errors import NoAnswer, VaultError

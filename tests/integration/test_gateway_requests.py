@@ -10,8 +10,8 @@ from typing import Any
 import hvac
 import pytest
 
+from devserver.proxy import Proxy
 from gateway.api.routes import ENDPOINTS
-from tests.faults.proxy import Proxy
 from tests.gateway_contract import DOCUMENT
 from tests.gateway_process import Prepared, Running, address_of
 from tests.integration.conftest import eventually

@@ -17,9 +17,9 @@ import hvac
 import pytest
 
 from config_loader import VaultConfig
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT
-from tests.faults.proxy import Proxy
 from tests.integration.conftest import Events, Make, MakeClient, Prepare, eventually, look_up, token_of
 from tests.unit.test_privacy import strings_reachable_from, with_local_variables
 from vault_client import VaultClient

@@ -24,6 +24,7 @@ MAY_USE = {
     "config_loader": {"vaultkit"},
     "vault_client": {"vaultkit", "config_loader"},
     "vault_app": {"vaultkit", "config_loader", "vault_client", "listeners", "doctor"},
+    "devserver": {"live", "recipes"},  # devserver/live.py plays them together; neither knows the other
     "benchmarks": {"recipes", "issuer", "gateway", "scripts"},  # besides what any room may: it measures them
     "workshop": {"recipes", "catalogue"},  # the pool of lab 5; lab 10 reads the catalogue
 }

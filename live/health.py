@@ -1,0 +1,51 @@
+"""How the server is, asked for without a token, in a process that is not the application."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from config_loader import VaultConfig
+from live.board import Board
+from vault_client import VaultClient
+from vaultkit.errors import VaultError, VaultTimeout
+from vaultkit.shield import log_error
+from vaultkit.worker import Worker
+
+LOOK_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
+END_SECONDS = 2.0
+
+
+@contextmanager
+def watched(config: VaultConfig, board: Board) -> Iterator[None]:
+    """While this lasts, the board is told whether the server answers, and whether it is sealed."""
+    client = VaultClient(replace(config, http=replace(config.http, timeout=TIMEOUT_SECONDS)))
+    stop = threading.Event()
+    worker = Worker(
+        "live-health",
+        lambda: board.vault_is(*state_of(client)),
+        interval=lambda: LOOK_SECONDS,
+        stop=stop,
+        on_error=lambda error: log_error("live-health", error),
+    )
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join(END_SECONDS)
+        client.close()
+
+
+def state_of(client: VaultClient) -> tuple[str, str]:
+    """The state as the page names it, and the version, if it is told."""
+    try:
+        health = client.health_check()
+    except VaultTimeout:
+        return "hangs", ""
+    except VaultError:
+        return "away", ""
+    return "sealed" if health.sealed or not health.initialized else "active", health.version
