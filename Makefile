@@ -47,8 +47,8 @@ check: $(VENV)/installed-check ## Lint, formatting, types, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/{begin,end,wait-for} .ci/run"; \
-	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/{begin,end,wait-for} .ci/run; \
+	@if command -v shellcheck >/dev/null; then echo "shellcheck setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/begin workshop/end workshop/wait-for .ci/run"; \
+	shellcheck -x setup-vault.sh setup/* scripts/*.sh scripts/demo-token kubernetes/vault/apply.sh workshop/begin workshop/end workshop/wait-for .ci/run; \
 	else echo "shellcheck is not installed; skipped"; fi
 
 bench: $(VENV)/installed-test ## Compare with hvac, bao agent and bao proxy; write docs/BENCHMARKS.md

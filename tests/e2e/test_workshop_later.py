@@ -26,7 +26,7 @@ from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
 from tests.e2e.test_copies import typed
 from tests.e2e.test_extending import COPY
-from tests.faults.proxy import Proxy
+from devserver.proxy import Proxy
 from tests.gateways import GatewayProcess, Vault, gateway
 from tests.identity_provider import Provider
 from tests.integration.conftest import eventually
