@@ -137,6 +137,7 @@ def test_audit_log_tells_ours_from_others(tmp_path: Path) -> None:
         b"no JSON\n[]\n"
         + entry("my-vault-app-kv/data/database", **OURS)
         + entry("my-vault-app-kv/data/database", **ROOT)
+        + entry("my-vault-app-kv/data/database", auth={"metadata": {"role_name": "another"}})
         + entry("my-vault-app-database/creds/a", auth={}, error="1 error occurred:\n\t* denied\n\n")
         + json.dumps({"type": "response", "time": "2026-11-28T15:24:58Z", "request": login, "error": "no"}).encode()
         + b"\n"
@@ -145,7 +146,8 @@ def test_audit_log_tells_ours_from_others(tmp_path: Path) -> None:
     found = log.requests()
     log.close()
     assert [(each["kind"], each["ours"], each["status"]) for each in found] == [
-        ("kv", True, "ok"), ("kv", False, "ok"), ("dynamic", True, "denied"), ("token", True, "no"),
+        ("kv", True, "ok"), ("kv", False, "ok"), ("kv", False, "ok"),
+        ("dynamic", True, "denied"), ("token", True, "no"),
     ]  # fmt: skip
     assert set(found[0]) == {"at", "method", "path", "kind", "status", "ours"}
     assert "hmac" not in json.dumps(found)
