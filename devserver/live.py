@@ -27,6 +27,7 @@ from devserver.breaking import World, faults_of
 from devserver.openbao import HOST
 from devserver.proxy import Proxy
 from devserver.stored import StoredOpenBao
+from listeners.usage import CommandLine
 from live.audit import AuditLog
 from live.board import Board
 from live.counting import Counting
@@ -49,17 +50,13 @@ SETTINGS = {"HTTP_TIMEOUT": "3", "TOKEN_BACKOFF_MAX": "5", "DATABASE_STATIC_CACH
 """For outages of seconds; with those of config.ini they would be over before they are seen."""
 START_AGAIN_SECONDS = 4.0
 LOOK_SECONDS = 0.2
-EPILOG = """\
-example: CONSOLE_SHOW_SECRETS=true TOKEN_PERIOD=1m python -m devserver.live
-"""
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
+        example="CONSOLE_SHOW_SECRETS=true TOKEN_PERIOD=1m python -m devserver.live",
         prog="python -m devserver.live",
         description="Starts OpenBao, PostgreSQL and the application, and shows on a page how they live.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
     parser.add_argument(

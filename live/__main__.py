@@ -16,6 +16,7 @@ from config_loader import VaultConfig
 from listeners.command_line import report
 from listeners.signals import SignalHandler
 from listeners.streams import open_missing
+from listeners.usage import CommandLine
 from live.board import Board
 from live.health import watched
 from live.page import PORT, listen, served
@@ -24,19 +25,14 @@ from vault_app import MISCONFIGURED, OK
 from vaultkit.errors import ConfigurationError
 
 APPLICATION = (sys.executable, "-m", "live.application")
-EPILOG = """\
-example: VAULT_SECRET_ID=475a6500-... python -m live
-
-With a server, a database and faults at a button: make live
-"""
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
+        example="VAULT_SECRET_ID=475a6500-... python -m live",
         prog="python -m live",
         description="Runs the application on your own server, and shows how it lives on a page of this machine.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="With a server, a database and faults at a button: make live",
     )
     parser.add_argument("--port", type=int, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
     parser.add_argument("--show-secrets", action="store_true", help="show values instead of a mask")

@@ -6,7 +6,6 @@ CPU time is that of the process, after the first secrets are there: what it take
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import subprocess
@@ -19,6 +18,7 @@ from statistics import mean
 
 from config_loader import VaultConfig
 from listeners.console import Console
+from listeners.usage import CommandLine
 from live.application import telling
 from live.feed import Feed
 from live.outbox import Outbox
@@ -68,10 +68,10 @@ def outbox() -> Iterator[Outbox]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
+        example="TOKEN_PERIOD=20s DB_DYNAMIC_TTL=25s python -m devserver -- python -m live.cost --seconds 60",
         prog="python -m live.cost",
         description="Measures what the live page costs the application.",
-        epilog="example: TOKEN_PERIOD=20s DB_DYNAMIC_TTL=25s python -m devserver -- python -m live.cost --seconds 60",
     )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each of the runs [%(default)g]")
     seconds = parser.parse_args().seconds

@@ -1,7 +1,5 @@
 """Runs the labs as they are written, and compares what each command prints with the text: `make workshop`.
 
-    python -m workshop.run_labs [NUMBER…]    all labs, or those with these numbers
-
 byexample does the reading, running and comparing. Here it gets what a newcomer has: a fresh copy of the project, an
 empty home, and an environment with nothing of anybody's Vault in it.
 """
@@ -18,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from listeners.usage import CommandLine
 
 PROJECT = Path(__file__).parent.parent
 COMMAND_SECONDS = 90
@@ -38,8 +38,15 @@ class Newcomer:
         return {**{name: os.environ[name] for name in KEPT if name in os.environ}, "HOME": str(self.home)}
 
 
-def main(numbers: Sequence[str]) -> int:
-    """Run the labs with these numbers, or all; return the exit status."""
+def main() -> int:
+    """Run the labs that are asked for, or all; return the exit status."""
+    parser = CommandLine(
+        example="python -m workshop.run_labs 0 3",
+        prog="python -m workshop.run_labs",
+        description="Runs the labs as they are written, and compares what each command prints with the text.",
+    )
+    parser.add_argument("numbers", nargs="*", metavar="NUMBER", help="those labs alone")
+    numbers: Sequence[str] = parser.parse_args().numbers
     labs = [lab for lab in sorted(PROJECT.glob("workshop/[0-9][0-9]-*.md")) if not numbers or number_of(lab) in numbers]
     if not labs:
         say(f"there is no lab {' '.join(numbers)}")
@@ -110,6 +117,6 @@ def known_to_git() -> list[str]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)

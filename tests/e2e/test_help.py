@@ -17,7 +17,10 @@ OF_MAKE = {"tests/soak.py", "tests/timing.py"}
 NO_COMMANDS = {
     ".ci/run",  # takes no options: it is what a machine runs
     "recipes/asyncio_program.py",  # to copy from
-}
+    "devserver/live_traffic.py", "live/application.py", "workshop/servers.py",  # what other commands start
+}  # fmt: skip
+OF_LABS = re.compile(r"workshop/(solutions/\w+|(?!run_labs)\w+)\.py")
+"""To read, and to type as the lab says."""
 
 
 def commands() -> dict[str, list[str]]:
@@ -27,7 +30,7 @@ def commands() -> dict[str, list[str]]:
     found = {}
     for name in sorted(set(names) - NO_COMMANDS):
         path = PROJECT / name
-        if not path.is_file():
+        if not path.is_file() or OF_LABS.fullmatch(name):
             continue
         if os.access(path, os.X_OK):
             found[name] = [f"./{name}"]

@@ -22,11 +22,11 @@ import requests
 
 from config_loader import VaultConfig
 from devserver.openbao import HOST
+from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.e2e.conftest import PROJECT, Run
 from tests.e2e.test_copies import typed
 from tests.e2e.test_extending import COPY
-from devserver.proxy import Proxy
 from tests.gateways import GatewayProcess, Vault, gateway
 from tests.identity_provider import Provider
 from tests.integration.conftest import eventually
