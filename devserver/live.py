@@ -14,8 +14,9 @@ import argparse
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from itertools import count
 
 import hvac
 
@@ -48,7 +49,7 @@ LIFETIMES = {
 """So short that half a minute shows a renewal, new credentials and a rotation; others may be in the environment."""
 SETTINGS = {"HTTP_TIMEOUT": "3", "TOKEN_BACKOFF_MAX": "5", "DATABASE_STATIC_CACHE_TIME": "10"}
 """For outages of seconds; with those of config.ini they would be over before they are seen."""
-START_AGAIN_SECONDS = 4.0
+START_AGAIN_SECONDS, FIRST_SCREEN_SECONDS = 4.0, 5
 LOOK_SECONDS = 0.2
 
 
@@ -74,7 +75,7 @@ def main() -> int:
         server = DevServer(port=options.vault_port, lifetimes=lifetimes, check=signals.check, kind=StoredOpenBao)
         with server, showing(server, options.port) as address:
             print(f"live page: {address}\n", flush=True)
-            signals.wait(lambda: None)
+            signals.wait(told_again(address))
         say("everything is stopped and removed")
     except Interrupted:
         return 128 + (signals.received or 0)
@@ -82,6 +83,17 @@ def main() -> int:
         say(str(error))
         return 1
     return 0
+
+
+def told_again(address: str) -> Callable[[], None]:
+    """To be called each second. The application's first screen is longer than many a terminal: where was the page?"""
+    seconds = count(1)
+
+    def look() -> None:
+        if next(seconds) == FIRST_SCREEN_SECONDS:
+            print(f"\nlive page: {address}\n", flush=True)
+
+    return look
 
 
 @contextmanager

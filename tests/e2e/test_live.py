@@ -178,6 +178,7 @@ def test_end_leaves_nothing(live: Program, fault: str) -> None:
     with page.watching() as reader:
         reader.wait_for(lambda seen: not seen.state["application"]["past"] and len(seen.state["secrets"]) == 3)
         pid = reader.state["application"]["pid"]
+        live.wait_for("live page: ", times=2)  # again, where the first screen has pushed it off the terminal
         if fault:
             assert page.press(fault).status == 202
             reader.wait_for(lambda seen: "FaultBegan" in seen.kinds())
