@@ -131,6 +131,20 @@ def test_wrong_origin_gets_nothing(page: Served, origin: str, path: str) -> None
     assert page.reader.ask(method, path, Origin=wrong, X_Live_Token=page.reader.token).status == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("destination", ["image", "empty", "iframe"])
+def test_other_site_takes_no_stream(page: Served, site: str, destination: str) -> None:
+    """An image or a frame of theirs has no Origin; it could read nothing, but it would hold one of our streams."""
+    headers = {"Sec_Fetch_Site": site, "Sec_Fetch_Dest": destination}
+    for path in ("/", "/events"):
+        assert page.reader.ask("GET", path, **headers).status == 403
+
+
+def test_link_of_another_site_may_be_followed(page: Served) -> None:
+    for site, destination in (("cross-site", "document"), ("none", "document"), ("same-origin", "empty")):
+        assert page.reader.ask("GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Dest=destination).status == 200
+
+
 def test_button_needs_the_token_of_this_run(page: Served) -> None:
     with serving() as other:
         wrong = other.reader.token
