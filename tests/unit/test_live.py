@@ -21,7 +21,7 @@ from tests.unit.conftest import ClientFactory
 from vault_client import VaultClient
 from vaultkit import events as all_events
 from vaultkit.errors import SecretDeleted, VaultTimeout
-from vaultkit.events import Event, TokenLost, Trouble, TurnFailed, TurnTaken
+from vaultkit.events import Event, PrefixChanged, TokenLost, Trouble, TurnFailed, TurnTaken
 
 CONFIG = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
 SHOWING = VaultConfig.load(
@@ -112,6 +112,14 @@ def test_lease_ends_with_its_token(fed: Fed) -> None:
     assert "ended with the token" in fed.secret("database_dynamic")["error"]
     assert fed.secret("database_static")["error"] is None
     assert fed.snapshot()["token"]["state"] == "none"
+
+
+def test_what_went_from_a_prefix_goes_from_the_page(fed: Fed) -> None:
+    """K5: it would look fresh for ever."""
+    read_all(fed.client)
+    fed.client.engines["kv_secret"].clear()
+    fed.feed(PrefixChanged("data*", frozenset(), frozenset({"database"})))
+    assert "kv_secret" not in {secret["engine"] for secret in fed.snapshot()["secrets"]}
 
 
 def test_token_is_told_from_before_the_request(fed: Fed) -> None:
