@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import select
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from live.faults import Busy, Fault, Faults, UnknownFault
 from live.guard import NotLoopback
 from live.page import listen, served
 from live.rules import inline, rules_page
-from live.streams import MOST_STREAMS
+from live.streams import MOST_STREAMS, Streams
 from tests.fakes import PASSWORD
 from tests.integration.conftest import eventually
 from tests.live_page import Reader
@@ -219,6 +221,33 @@ def test_stream_begins_with_the_last_and_goes_on() -> None:
             assert len(reader.requests) == 1
             page.board.happened("After", "after")
             reader.wait_for(lambda seen: "After" in seen.kinds())
+
+
+def test_stream_tells_nothing_twice() -> None:
+    """What happens as a stream begins is among the last that happened, and on its way to all streams as well."""
+
+    async def begin() -> bytes:
+        board = Board("http://vault")
+        streams = Streams(board)
+        sent: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        board.happened("Once", "once")
+        stream = streams.open()
+        board.happened("After", "after")
+        reading = asyncio.ensure_future(stream({}, receive, send))
+        await asyncio.sleep(0.1)
+        await streams.close()
+        await reading
+        return b"".join(sent)
+
+    read = asyncio.run(begin())
+    assert (read.count(b'"Once"'), read.count(b'"After"')) == (1, 1)
 
 
 def test_stream_numbers_its_messages(page: Served) -> None:
