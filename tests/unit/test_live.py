@@ -13,15 +13,17 @@ import pytest
 from config_loader import VaultConfig
 from live.board import MOST_RECENT, Board
 from live.feed import MASK, Feed
+from live.health import state_of
 from live.outbox import MOST_WAITING, Outbox
+from live.page import PAGE
 from live.words import told
 from tests.fakes import PASSWORD, ROLE_ID, SECRET_ID, TOKEN, FakeVault
 from tests.integration.conftest import eventually
 from tests.unit.conftest import ClientFactory
 from vault_client import VaultClient
 from vaultkit import events as all_events
-from vaultkit.errors import SecretDeleted, VaultTimeout
-from vaultkit.events import Event, PrefixChanged, TokenLost, Trouble, TurnFailed, TurnTaken
+from vaultkit.errors import SecretDeleted, UnexpectedResponse, VaultTimeout, VaultUnreachable
+from vaultkit.events import Event, Health, PrefixChanged, TokenLost, Trouble, TurnFailed, TurnTaken
 
 CONFIG = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
 SHOWING = VaultConfig.load(
@@ -247,6 +249,35 @@ def test_silence_is_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     assert board.state()["token"]["ttl"] == 19.0
     monkeypatch.setattr(time, "time", lambda: heard + 10)
     assert (board.state()["application"]["past"], board.state()["token"]["ttl"]) == (True, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (Health(initialized=True, sealed=False, standby=False, version="2.7.2"), "active"),
+        (Health(initialized=True, sealed=False, standby=True, version="2.7.2"), "standby"),
+        (Health(initialized=True, sealed=True, standby=True, version="2.7.2"), "sealed"),
+        (VaultTimeout("no answer"), "hangs"),
+        (VaultUnreachable("no connection"), "away"),
+        (UnexpectedResponse("a web page"), "unusable"),
+    ],
+)
+def test_server_is_called_what_it_is(
+    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch, said: Health | Exception, state: str
+) -> None:
+    """E1: a standby is not the active one, and an answer that makes no sense came over a connection."""
+
+    def answer() -> Health:
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    client = make_client()
+    monkeypatch.setattr(client, "health_check", answer)
+    board = Board("http://vault")
+    board.vault_is(*state_of(client))
+    assert board.state()["vault"]["state"] == state
+    assert f'{state}: ["' in PAGE.read_text(encoding="utf-8")  # the page has a word for it
 
 
 def test_late_comers_hear_the_last_of_it() -> None:
