@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import hvac
@@ -36,7 +36,7 @@ class World:
     proxy: Proxy
     """Between the application and OpenBao."""
     kill_application: Callable[[], object]
-    secret_id: str = ""
+    secret_id: str = field(default="", repr=False)
     """With which the application logs in."""
 
     @property

@@ -12,17 +12,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from devserver.breaking import World
+from devserver.postgres import Postgres
+from devserver.proxy import Proxy
+from devserver.stored import StoredOpenBao
 from live.board import Board
 from live.faults import Busy, Fault, Faults, UnknownFault
 from live.guard import NotLoopback
 from live.page import listen, served
 from live.rules import inline, rules_page
 from live.streams import MOST_STREAMS, Streams
-from tests.fakes import PASSWORD
+from tests.fakes import PASSWORD, SECRET_ID
 from tests.integration.conftest import eventually
 from tests.live_page import Reader
 
@@ -72,6 +76,14 @@ def test_fault_that_fails_is_told_without_its_words() -> None:
     said = [message.data["text"] for message in board.recent()]
     assert "A: it did not work (OSError)" in said
     assert PASSWORD not in str(said)
+
+
+def test_world_shows_no_secret_id(tmp_path: Path) -> None:
+    """P1: a repr, as in a traceback with local variables."""
+    openbao, proxy = StoredOpenBao(tmp_path, lambda: None, port=0), Proxy(("127.0.0.1", 1))
+    with proxy.running():
+        world = World(openbao, cast(Postgres, None), proxy, lambda: None, SECRET_ID)
+        assert SECRET_ID not in repr(world)
 
 
 # ── The page's server ─────────────────────────────────────────────────────────────────────────────────────────────────
