@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import select
 import socket
 import time
@@ -321,13 +320,25 @@ def test_reader_that_stops_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
             eventually(was_dropped)
 
 
-def test_end_does_not_wait_for_readers(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), serving() as page, page.reader.watching() as reader:
+def test_end_does_not_wait_for_readers(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving() as page, page.reader.watching() as reader:
         reader.wait_for(lambda seen: seen.state)
         began = time.monotonic()
         page.reader.ask("GET", "/")
     assert time.monotonic() - began < 30
-    assert caplog.records == []
+    assert capfd.readouterr().err == ""  # not caplog: uvicorn passes nothing on to the root logger
+
+
+def test_terminal_tells_nothing_of_what_strangers_send(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is the application's; and any site can have a browser send such."""
+    host = "Host: 127.0.0.1:{port}"
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://evil.example"
+    with serving() as page:
+        for request in ("\x16\x03\x01\x02", f"GET /events HTTP/1.1\r\n{host}\r\n{upgrade}"):
+            with socket.create_connection(("127.0.0.1", page.reader.port)) as connection:
+                connection.sendall(f"{request.format(port=page.reader.port)}\r\n\r\n".encode())
+                assert connection.recv(10).startswith(b"HTTP/1.1 4")
+    assert capfd.readouterr().err == ""
 
 
 # ── The rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
