@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -113,7 +112,8 @@ class Stream:
 
     def began_with(self, message: Message) -> bool:
         """Whether it was among what had happened by then; it was still on its way to the other streams."""
-        return message.data.get("id", math.inf) <= self._first.get(message.event, 0)
+        number: int | None = message.data.get("id")
+        return number is not None and number <= self._first.get(message.event, 0)
 
     def put(self, frame: bytes) -> None:
         """Send it when its turn comes; a reader who is too slow is dropped."""
