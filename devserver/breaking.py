@@ -146,7 +146,7 @@ def faults_of(world: World) -> list[Fault]:
         ),
         Fault(
             "kill", "Kill OpenBao for 8 s",
-            "connections are refused at once; back-off, and afterwards token and leases are those of before",
+            "connections end at once; back-off, and afterwards token and leases are those of before",
             "T6", 8, world.openbao.kill, world.start_openbao,
         ),
         Fault(

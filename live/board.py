@@ -134,8 +134,9 @@ class Board:
         """The application's process is gone; `meant` where it was told to."""
         with self._lock:
             self._process.running = False
+        how = f"was ended by signal {-status}" if status < 0 else f"has ended with status {status}"
         level, rule = ("info", None) if meant else ("warning", "T7" if status == 1 else None)
-        self.happened("ApplicationEnded", f"The application has ended with status {status}", level=level, rule=rule)
+        self.happened("ApplicationEnded", f"The application {how}", level=level, rule=rule)
 
     def vault_is(self, state: str, version: str = "") -> None:
         with self._lock:

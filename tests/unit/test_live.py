@@ -239,6 +239,15 @@ def test_past_is_told_as_such() -> None:
     assert board.state()["application"]["past"] is False
 
 
+def test_end_by_a_signal_is_told_as_such() -> None:
+    board = Board("http://vault")
+    for status in (-9, 2):
+        board.started(1)
+        board.ended(status, meant=False)
+    said = [message.data["text"] for message in board.recent() if message.data["kind"] == "ApplicationEnded"]
+    assert said == ["The application was ended by signal 9", "The application has ended with status 2"]
+
+
 def test_silence_is_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs, or is stopped, says nothing; its TTLs are not counted on."""
     board = Board("http://vault")
