@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from devserver import DevServer, DevServerError
 from devserver.openbao import HOST
-from listeners.usage import CommandLine
+from listeners.usage import CommandLine, port
 
 PORT = 8200
 SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
@@ -76,7 +76,7 @@ def main() -> int:
         description="Starts OpenBao and PostgreSQL, prepares them with setup-vault.sh, runs COMMAND with the"
         " environment that\nthe application needs, and removes everything. Without a COMMAND it waits for Ctrl+C.",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="preferred port of OpenBao [%(default)s]; 0: any")
+    parser.add_argument("--port", type=port, default=PORT, help="preferred port of OpenBao [%(default)s]; 0: any")
     parser.add_argument("command", nargs="*", metavar="COMMAND")
     options = parser.parse_args()
     signals = Signals()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import hvac
@@ -36,7 +36,7 @@ class World:
     proxy: Proxy
     """Between the application and OpenBao."""
     kill_application: Callable[[], object]
-    secret_id: str = ""
+    secret_id: str = field(default="", repr=False)
     """With which the application logs in."""
 
     @property
@@ -146,7 +146,7 @@ def faults_of(world: World) -> list[Fault]:
         ),
         Fault(
             "kill", "Kill OpenBao for 8 s",
-            "connections are refused at once; back-off, and afterwards token and leases are those of before",
+            "connections end at once; back-off, and afterwards token and leases are those of before",
             "T6", 8, world.openbao.kill, world.start_openbao,
         ),
         Fault(

@@ -28,7 +28,7 @@ from devserver.breaking import World, faults_of
 from devserver.openbao import HOST
 from devserver.proxy import Proxy
 from devserver.stored import StoredOpenBao
-from listeners.usage import CommandLine
+from listeners.usage import CommandLine, port
 from live.audit import AuditLog
 from live.board import Board
 from live.counting import Counting
@@ -59,9 +59,9 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m devserver.live",
         description="Starts OpenBao, PostgreSQL and the application, and shows on a page how they live.",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
+    parser.add_argument("--port", type=port, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
     parser.add_argument(
-        "--vault-port", type=int, default=VAULT_PORT, help="preferred port of OpenBao [%(default)s]; 0: any"
+        "--vault-port", type=port, default=VAULT_PORT, help="preferred port of OpenBao [%(default)s]; 0: any"
     )
     return parser.parse_args()
 

@@ -16,7 +16,7 @@ from config_loader import VaultConfig
 from listeners.command_line import report
 from listeners.signals import SignalHandler
 from listeners.streams import open_missing
-from listeners.usage import CommandLine
+from listeners.usage import CommandLine, port
 from live.board import Board
 from live.health import watched
 from live.page import PORT, listen, served
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
         description="Runs the application on your own server, and shows how it lives on a page of this machine.",
         epilog="With a server, a database and faults at a button: make live",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
+    parser.add_argument("--port", type=port, default=PORT, help="preferred port of the page [%(default)s]; 0: any")
     parser.add_argument("--show-secrets", action="store_true", help="show values instead of a mask")
     return parser.parse_args()
 

@@ -29,10 +29,13 @@ class Message(NamedTuple):
 
 VAULT_WORDS = {
     "active": "Vault answers",
+    "standby": "Vault answers, as a standby",
     "sealed": "Vault is sealed",
     "away": "Vault is away: there is no connection",
     "hangs": "Vault hangs: what is sent gets no answer",
+    "unusable": "What answers gives no usable answer",
 }
+ANSWERING = ("active", "standby")
 
 Hear = Callable[[Message | None], object]
 """What is called with each message, and with None when the state has changed. It must not wait."""
@@ -56,7 +59,7 @@ class Vault:
 
     url: str
     state: str = "away"
-    """active, sealed, away or hangs."""
+    """One of VAULT_WORDS."""
     version: str = ""
 
 
@@ -131,15 +134,16 @@ class Board:
         """The application's process is gone; `meant` where it was told to."""
         with self._lock:
             self._process.running = False
+        how = f"was ended by signal {-status}" if status < 0 else f"has ended with status {status}"
         level, rule = ("info", None) if meant else ("warning", "T7" if status == 1 else None)
-        self.happened("ApplicationEnded", f"The application has ended with status {status}", level=level, rule=rule)
+        self.happened("ApplicationEnded", f"The application {how}", level=level, rule=rule)
 
     def vault_is(self, state: str, version: str = "") -> None:
         with self._lock:
             changed = state != self._vault.state
             self._vault.state, self._vault.version = state, version or self._vault.version
         if changed:
-            self.happened("VaultState", VAULT_WORDS[state], level="info" if state == "active" else "warning")
+            self.happened("VaultState", VAULT_WORDS[state], level="info" if state in ANSWERING else "warning")
 
     # ── What is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -178,7 +182,7 @@ class Board:
     def _count(self) -> None:
         """Let the time that has passed count, in which Vault could be asked."""
         if self.counting is not None:
-            self.counting.advance(self._snapshot, answering=self._vault.state == "active")
+            self.counting.advance(self._snapshot, answering=self._vault.state in ANSWERING)
 
     def _tell(self, event: str, data: Mapping[str, Any]) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ from vaultkit.errors import Refused
 from vaultkit.events import (
     Event,
     LeaseRenewed,
+    PrefixChanged,
     SecretChanged,
     SecretRead,
     StaleServed,
@@ -139,6 +140,9 @@ class Feed:
         elif isinstance(event, TurnTaken):
             for secret in event.kept:
                 self._held(secret).take(secret)
+        elif isinstance(event, PrefixChanged):
+            for name in event.went:
+                self._secrets.pop(("kv_secret", name), None)
         elif isinstance(event, TurnFailed):
             self._failed(event.worker.replace("-", "_"), event.error)
         elif isinstance(event, TokenLost):

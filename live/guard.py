@@ -2,6 +2,7 @@
 
 A site elsewhere can have a browser send requests here (CSRF), or give its own name this machine's address (DNS
 rebinding). So `Host` must be ours, `Origin`, where it is sent, too, and a button needs the token that is in the page.
+An image or a frame of theirs comes without an `Origin`: of these `Sec-Fetch-Site` tells, which no page can change.
 """
 
 from __future__ import annotations
@@ -64,7 +65,17 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return False
-        return all(origin.lower() == f"http://{hosts[0].lower()}" for origin in origins)
+        return all(origin.lower() == f"http://{hosts[0].lower()}" for origin in origins) and not is_part_of_another(
+            headers
+        )
+
+
+def is_part_of_another(headers: Headers) -> bool:
+    """Whether another site loads this as a part of its page. A link there that is followed is none."""
+    return (
+        headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        and headers.get("sec-fetch-dest") != "document"
+    )
 
 
 def has_token(headers: Headers, token: str) -> bool:

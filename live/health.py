@@ -10,7 +10,7 @@ from dataclasses import replace
 from config_loader import VaultConfig
 from live.board import Board
 from vault_client import VaultClient
-from vaultkit.errors import VaultError, VaultTimeout
+from vaultkit.errors import VaultError, VaultTimeout, VaultUnreachable
 from vaultkit.shield import log_error
 from vaultkit.worker import Worker
 
@@ -46,6 +46,10 @@ def state_of(client: VaultClient) -> tuple[str, str]:
         health = client.health_check()
     except VaultTimeout:
         return "hangs", ""
-    except VaultError:
+    except VaultUnreachable:
         return "away", ""
-    return "sealed" if health.sealed or not health.initialized else "active", health.version
+    except VaultError:
+        return "unusable", ""
+    if health.sealed or not health.initialized:
+        return "sealed", health.version
+    return "standby" if health.standby else "active", health.version

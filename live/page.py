@@ -156,7 +156,7 @@ def served(board: Board, faults: Faults | None, listener: socket.socket) -> Iter
     host, port = listener.getsockname()[:2]
     page = Page(board, faults, port)
     config = uvicorn.Config(
-        page.app, loop="asyncio", http="h11", ws="none", lifespan="on", log_level="warning", access_log=False,
+        page.app, loop="asyncio", http="h11", ws="none", lifespan="on", log_level="error", access_log=False,
         timeout_graceful_shutdown=END_SECONDS, server_header=False, timeout_keep_alive=5,
     )  # fmt: skip
     logging.getLogger("uvicorn.error").addFilter(is_news)

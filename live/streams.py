@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
@@ -50,8 +50,9 @@ class Streams:
         """A new one, which begins with what happened last. Raises: TooMany."""
         if len(self._streams) >= MOST_STREAMS:
             raise TooMany
-        stream = Stream(self)
-        for message in [*self._board.recent(), Message("state", self._board.state())]:
+        recent = self._board.recent()
+        stream = Stream(self, {message.event: message.data["id"] for message in recent})
+        for message in [*recent, Message("state", self._board.state())]:
             stream.put(self._framed(message))
         self._streams.add(stream)
         return stream
@@ -90,7 +91,8 @@ class Streams:
         for message in messages:
             frame = self._framed(message)
             for stream in list(self._streams):
-                stream.put(frame)
+                if not stream.began_with(message):
+                    stream.put(frame)
 
     def _framed(self, message: Message) -> bytes:
         self._count += 1
@@ -101,10 +103,17 @@ class Streams:
 class Stream:
     """One reader, as an ASGI response."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, first: Mapping[str, int]) -> None:
         self._streams = streams
+        self._first = first
+        """Of each event the last with which it began, by its number."""
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._over = asyncio.Event()
+
+    def began_with(self, message: Message) -> bool:
+        """Whether it was among what had happened by then; it was still on its way to the other streams."""
+        number: int | None = message.data.get("id")
+        return number is not None and number <= self._first.get(message.event, 0)
 
     def put(self, frame: bytes) -> None:
         """Send it when its turn comes; a reader who is too slow is dropped."""

@@ -154,6 +154,15 @@ def test_help_has_an_example(start: Run, module: str) -> None:
     assert "example: " in program.out
 
 
+@pytest.mark.parametrize("module", ["live", "devserver.live", "devserver"])
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_what_is_no_port_is_told_in_a_line(start: Run, module: str, port: str) -> None:
+    program = start(sys.executable, "-m", module, f"--port={port}")
+    assert program.wait() == 2
+    assert f"--port: '{port}' is no port: expected a number from 0 to 65535" in program.err
+    assert "Traceback" not in program.err
+
+
 # ── With the devserver ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

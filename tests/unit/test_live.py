@@ -13,15 +13,17 @@ import pytest
 from config_loader import VaultConfig
 from live.board import MOST_RECENT, Board
 from live.feed import MASK, Feed
+from live.health import state_of
 from live.outbox import MOST_WAITING, Outbox
+from live.page import PAGE
 from live.words import told
 from tests.fakes import PASSWORD, ROLE_ID, SECRET_ID, TOKEN, FakeVault
 from tests.integration.conftest import eventually
 from tests.unit.conftest import ClientFactory
 from vault_client import VaultClient
 from vaultkit import events as all_events
-from vaultkit.errors import SecretDeleted, VaultTimeout
-from vaultkit.events import Event, TokenLost, Trouble, TurnFailed, TurnTaken
+from vaultkit.errors import SecretDeleted, UnexpectedResponse, VaultTimeout, VaultUnreachable
+from vaultkit.events import Event, Health, PrefixChanged, TokenLost, Trouble, TurnFailed, TurnTaken
 
 CONFIG = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
 SHOWING = VaultConfig.load(
@@ -112,6 +114,14 @@ def test_lease_ends_with_its_token(fed: Fed) -> None:
     assert "ended with the token" in fed.secret("database_dynamic")["error"]
     assert fed.secret("database_static")["error"] is None
     assert fed.snapshot()["token"]["state"] == "none"
+
+
+def test_what_went_from_a_prefix_goes_from_the_page(fed: Fed) -> None:
+    """K5: it would look fresh for ever."""
+    read_all(fed.client)
+    fed.client.engines["kv_secret"].clear()
+    fed.feed(PrefixChanged("data*", frozenset(), frozenset({"database"})))
+    assert "kv_secret" not in {secret["engine"] for secret in fed.snapshot()["secrets"]}
 
 
 def test_token_is_told_from_before_the_request(fed: Fed) -> None:
@@ -229,6 +239,15 @@ def test_past_is_told_as_such() -> None:
     assert board.state()["application"]["past"] is False
 
 
+def test_end_by_a_signal_is_told_as_such() -> None:
+    board = Board("http://vault")
+    for status in (-9, 2):
+        board.started(1)
+        board.ended(status, meant=False)
+    said = [message.data["text"] for message in board.recent() if message.data["kind"] == "ApplicationEnded"]
+    assert said == ["The application was ended by signal 9", "The application has ended with status 2"]
+
+
 def test_silence_is_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs, or is stopped, says nothing; its TTLs are not counted on."""
     board = Board("http://vault")
@@ -239,6 +258,35 @@ def test_silence_is_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     assert board.state()["token"]["ttl"] == 19.0
     monkeypatch.setattr(time, "time", lambda: heard + 10)
     assert (board.state()["application"]["past"], board.state()["token"]["ttl"]) == (True, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (Health(initialized=True, sealed=False, standby=False, version="2.7.2"), "active"),
+        (Health(initialized=True, sealed=False, standby=True, version="2.7.2"), "standby"),
+        (Health(initialized=True, sealed=True, standby=True, version="2.7.2"), "sealed"),
+        (VaultTimeout("no answer"), "hangs"),
+        (VaultUnreachable("no connection"), "away"),
+        (UnexpectedResponse("a web page"), "unusable"),
+    ],
+)
+def test_server_is_called_what_it_is(
+    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch, said: Health | Exception, state: str
+) -> None:
+    """E1: a standby is not the active one, and an answer that makes no sense came over a connection."""
+
+    def answer() -> Health:
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    client = make_client()
+    monkeypatch.setattr(client, "health_check", answer)
+    board = Board("http://vault")
+    board.vault_is(*state_of(client))
+    assert board.state()["vault"]["state"] == state
+    assert f'{state}: ["' in PAGE.read_text(encoding="utf-8")  # the page has a word for it
 
 
 def test_late_comers_hear_the_last_of_it() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import select
 import socket
 import time
@@ -11,16 +11,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from devserver.breaking import World
+from devserver.postgres import Postgres
+from devserver.proxy import Proxy
+from devserver.stored import StoredOpenBao
 from live.board import Board
 from live.faults import Busy, Fault, Faults, UnknownFault
 from live.guard import NotLoopback
 from live.page import listen, served
 from live.rules import inline, rules_page
-from live.streams import MOST_STREAMS
-from tests.fakes import PASSWORD
+from live.streams import MOST_STREAMS, Streams
+from tests.fakes import PASSWORD, SECRET_ID
 from tests.integration.conftest import eventually
 from tests.live_page import Reader
 
@@ -70,6 +75,14 @@ def test_fault_that_fails_is_told_without_its_words() -> None:
     said = [message.data["text"] for message in board.recent()]
     assert "A: it did not work (OSError)" in said
     assert PASSWORD not in str(said)
+
+
+def test_world_shows_no_secret_id(tmp_path: Path) -> None:
+    """P1: a repr, as in a traceback with local variables."""
+    openbao, proxy = StoredOpenBao(tmp_path, lambda: None, port=0), Proxy(("127.0.0.1", 1))
+    with proxy.running():
+        world = World(openbao, cast(Postgres, None), proxy, lambda: None, SECRET_ID)
+        assert SECRET_ID not in repr(world)
 
 
 # ── The page's server ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,6 +142,20 @@ def test_wrong_origin_gets_nothing(page: Served, origin: str, path: str) -> None
     method = "POST" if path.startswith("/faults") else "GET"
     wrong = origin.format(port=page.reader.port)
     assert page.reader.ask(method, path, Origin=wrong, X_Live_Token=page.reader.token).status == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("destination", ["image", "empty", "iframe"])
+def test_other_site_takes_no_stream(page: Served, site: str, destination: str) -> None:
+    """An image or a frame of theirs has no Origin; it could read nothing, but it would hold one of our streams."""
+    headers = {"Sec_Fetch_Site": site, "Sec_Fetch_Dest": destination}
+    for path in ("/", "/events"):
+        assert page.reader.ask("GET", path, **headers).status == 403
+
+
+def test_link_of_another_site_may_be_followed(page: Served) -> None:
+    for site, destination in (("cross-site", "document"), ("none", "document"), ("same-origin", "empty")):
+        assert page.reader.ask("GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Dest=destination).status == 200
 
 
 def test_button_needs_the_token_of_this_run(page: Served) -> None:
@@ -207,6 +234,33 @@ def test_stream_begins_with_the_last_and_goes_on() -> None:
             reader.wait_for(lambda seen: "After" in seen.kinds())
 
 
+def test_stream_tells_nothing_twice() -> None:
+    """What happens as a stream begins is among the last that happened, and on its way to all streams as well."""
+
+    async def begin() -> bytes:
+        board = Board("http://vault")
+        streams = Streams(board)
+        sent: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        board.happened("Once", "once")
+        stream = streams.open()
+        board.happened("After", "after")
+        reading = asyncio.ensure_future(stream({}, receive, send))
+        await asyncio.sleep(0.1)
+        await streams.close()
+        await reading
+        return b"".join(sent)
+
+    read = asyncio.run(begin())
+    assert (read.count(b'"Once"'), read.count(b'"After"')) == (1, 1)
+
+
 def test_stream_numbers_its_messages(page: Served) -> None:
     with socket.create_connection(("127.0.0.1", page.reader.port)) as connection:
         connection.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{page.reader.port}\r\n\r\n".encode())
@@ -266,13 +320,25 @@ def test_reader_that_stops_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
             eventually(was_dropped)
 
 
-def test_end_does_not_wait_for_readers(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), serving() as page, page.reader.watching() as reader:
+def test_end_does_not_wait_for_readers(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving() as page, page.reader.watching() as reader:
         reader.wait_for(lambda seen: seen.state)
         began = time.monotonic()
         page.reader.ask("GET", "/")
     assert time.monotonic() - began < 30
-    assert caplog.records == []
+    assert capfd.readouterr().err == ""  # not caplog: uvicorn passes nothing on to the root logger
+
+
+def test_terminal_tells_nothing_of_what_strangers_send(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is the application's; and any site can have a browser send such."""
+    host = "Host: 127.0.0.1:{port}"
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://evil.example"
+    with serving() as page:
+        for request in ("\x16\x03\x01\x02", f"GET /events HTTP/1.1\r\n{host}\r\n{upgrade}"):
+            with socket.create_connection(("127.0.0.1", page.reader.port)) as connection:
+                connection.sendall(f"{request.format(port=page.reader.port)}\r\n\r\n".encode())
+                assert connection.recv(10).startswith(b"HTTP/1.1 4")
+    assert capfd.readouterr().err == ""
 
 
 # ── The rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -41,6 +41,20 @@ def it_is_over(state: dict[str, Any]) -> None:
     state["application"].update(running=False, past=True)
 
 
+def test_threads_of_one_name_leave_when_they_end(script: LiveScript, look: Open) -> None:
+    """Two log in to the database at a time, and both are called so."""
+    twin = {"name": "login-check", "doing": "logs in to the database", "next": None}
+    threads = script.state["threads"]
+    script.state["threads"] = [twin, twin, *threads]
+    page = look()
+    page.until_reads("#threads", "login-check")
+    page.page.wait_for_timeout(500)
+    assert page.page.locator("#threads li", has_text="login-check").count() == 2
+    script.state["threads"] = threads
+    page.page.wait_for_timeout(500)
+    assert page.page.locator("#threads li").count() == len(threads)
+
+
 @pytest.mark.parametrize("moment", [all_is_well, much_is_wrong, it_is_over])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_read_it(
