@@ -51,6 +51,8 @@ class Process:
     starts: int = 0
     heard: float = 0.0
     """When it last said how it stands, by the wall clock; 0: never."""
+    refused: bool = False
+    """Whether it told of a login that was refused for good, which is its end (T7)."""
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Board:
             with self._lock:
                 if self.counting is not None:
                     self.counting.hear(message)
+                self._process.refused |= (message["kind"], message["rule"]) == ("TurnFailed", "T7")
             shown = {key: message[key] for key in ("at", "kind", "level", "text", "rule")}
             self._tell("happened", {**shown, "fault": self.fault()})
 
@@ -134,9 +137,9 @@ class Board:
         """The application's process is gone; `meant` where it was told to."""
         with self._lock:
             self._process.running = False
+            rule = "T7" if self._process.refused else None
         how = f"was ended by signal {-status}" if status < 0 else f"has ended with status {status}"
-        level, rule = ("info", None) if meant else ("warning", "T7" if status == 1 else None)
-        self.happened("ApplicationEnded", f"The application {how}", level=level, rule=rule)
+        self.happened("ApplicationEnded", f"The application {how}", level="info" if meant else "warning", rule=rule)
 
     def vault_is(self, state: str, version: str = "") -> None:
         with self._lock:

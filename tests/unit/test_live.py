@@ -248,6 +248,19 @@ def test_end_by_a_signal_is_told_as_such() -> None:
     assert said == ["The application was ended by signal 9", "The application has ended with status 2"]
 
 
+@pytest.mark.parametrize(("told", "rule"), [("T7", "T7"), ("C2", None)])
+def test_t7_is_the_cause_where_it_was_told(told: str, rule: str | None) -> None:
+    """Status 1 has other causes, too (E1); and the next process has its own."""
+    board = Board("http://vault")
+    board.started(1)
+    board.heard({"type": "happened", "at": 0, "kind": "TurnFailed", "level": "warning", "text": "", "rule": told})
+    board.ended(1, meant=False)
+    assert board.recent()[-1].data["rule"] == rule
+    board.started(2)
+    board.ended(1, meant=False)
+    assert board.recent()[-1].data["rule"] is None
+
+
 def test_silence_is_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs, or is stopped, says nothing; its TTLs are not counted on."""
     board = Board("http://vault")
