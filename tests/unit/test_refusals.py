@@ -14,7 +14,6 @@ from tests.fakes import DYNAMIC, KV_DATA, STATIC, FakeClock, FakeVault
 from tests.unit.conftest import ClientFactory
 from vault_app import seconds_to_next_turn
 from vault_client import VaultClient
-from vaultkit.engines.cache import REFUSAL_SECONDS
 from vaultkit.errors import SecretDeleted, VaultUnavailable
 from vaultkit.events import Event, SecretChanged
 from vaultkit.lifetime import LONG_AGO
@@ -79,8 +78,22 @@ def test_c2_endless_refusals_are_paced(client: VaultClient, vault: FakeVault, cl
     """A database that lets nobody in costs a lease in two seconds, however often it is tried."""
     for _ in range(100):
         client.get_instead_of(READERS[DYNAMIC](client))
-        clock.pass_time(REFUSAL_SECONDS / 10)
+        clock.pass_time(0.2)
     assert vault.count()[DYNAMIC] == 1 + 10
+
+
+def test_s1_password_that_rotates_again_is_asked_for(client: VaultClient, vault: FakeVault, clock: FakeClock) -> None:
+    """A second after the last refusal: to ask costs a request, and no lease; ten refusals in a moment cost one."""
+    secret = READERS[STATIC](client)
+    for rotation in ("one", "two", "three"):
+        vault.rotation = rotation
+        secret = client.get_instead_of(secret)
+        assert secret.last_rotation == rotation
+        clock.pass_time(1)
+    for _ in range(10):
+        client.get_instead_of(secret)
+        clock.pass_time(0.01)
+    assert vault.count()[STATIC] == 1 + 3 + 1
 
 
 def test_refusal_in_an_outage_keeps_the_secret(client: VaultClient, vault: FakeVault) -> None:

@@ -26,8 +26,6 @@ from ..single_flight import SingleFlight
 from ..transport.answers import Answer, Ask, printable
 
 ASK_AGAIN_SECONDS, SHORTEST_PAUSE_SECONDS = 1.0, 0.1
-REFUSAL_SECONDS = 2.0
-"""How long after a refusal (`get_instead_of`) the next is no reason to ask Vault: each could cost a lease."""
 FIRST_PAUSE_OF_LEASES_SECONDS, LONGEST_PAUSE_OF_LEASES_SECONDS = 120.0, 3600.0
 """Of which chance takes up to a half."""
 MOST_IDLE_NAMES = 1000
@@ -96,6 +94,8 @@ class SecretEngine(ABC, Generic[SettingsT]):
     """The mount is `{entity}-{mount_suffix}`, unless the section names another."""
     title, short_title, icon, feature = "Secret", "secret", "🔒", ""
     """What people call it, on a line of its own and among others, and what it does."""
+    refusal_seconds = 2.0
+    """How long after a refusal (`get_instead_of`) the next is no reason to ask Vault: each could cost a lease."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class SecretEngine(ABC, Generic[SettingsT]):
         flight = self._flight(name)
         try:
             with flight.lock:
-                if self._is_cached(refused) and flight.may_ask_early(REFUSAL_SECONDS):
+                if self._is_cached(refused) and flight.may_ask_early(self.refusal_seconds):
                     with self._lock:
                         if name in self._cache:
                             self._cache[name] = replace(self._cache[name], due=LONG_AGO, renewable=False)

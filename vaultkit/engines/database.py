@@ -200,6 +200,7 @@ class StaticEngine(SecretEngine[DatabaseStaticSettings]):
     mount_suffix = "database"
     title, short_title, icon = "Database Static", "static", "🔒"
     feature = "Database Static Secret Engine (time-based caching)"
+    refusal_seconds = 0.5  # to ask costs no lease, and a password may rotate twice in a moment
 
     def fetch(self, name: str, cached: Cached | None) -> Cached:
         with role_must_exist(self.mount, name):
