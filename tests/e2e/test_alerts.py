@@ -241,7 +241,7 @@ def test_figures_in_the_alerts_are_those_of_the_code() -> None:
     application, gateway = CollectorRegistry(), CollectorRegistry()
     config = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
     MetricsListener(config, application, version="1")
-    GatewayMetrics(gateway, version="1", routes=[], tenants=[])
+    GatewayMetrics(gateway, version="1", routes=[], tenants=[], auth_outcomes=[])
     known = names_in(application) | names_in(gateway)
     assert "vault_app_secrets_stale" in {metric.name for metric in SecretsCollector({}).collect()}
     for file in FILES:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from gateway.telemetry import AUTH_OUTCOMES, MOST_TENANTS, GatewayMetrics
+from gateway.gateway import AUTH_OUTCOMES
+from gateway.telemetry import MOST_TENANTS, GatewayMetrics
 from vaultkit.errors import VaultError, VaultSealed
 
 ROUTES = ("/vault/secrets/{path}", "/vault/list/{prefix}")
@@ -17,7 +18,10 @@ ROUTES = ("/vault/secrets/{path}", "/vault/list/{prefix}")
 class Figures:
     def __init__(self, *tenants: str) -> None:
         self.registry = CollectorRegistry()
-        self.of = GatewayMetrics(self.registry, version="1", routes=ROUTES, tenants=tenants or ("acme", "globex"))
+        self.of = GatewayMetrics(
+            self.registry, version="1", routes=ROUTES, tenants=tenants or ("acme", "globex"),
+            auth_outcomes=AUTH_OUTCOMES,
+        )  # fmt: skip
 
     def __call__(self, name: str, /, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"vault_gateway_{name}", labels)
