@@ -92,7 +92,7 @@ clean: ## Remove the virtual environment and every cache
 # How many files of requirements a target needs; the rules below say which of them each is.
 venv: OF := 1
 demo server kubernetes break-glass-drill: OF := 2
-live gateway workshop test bench faults rotation soak timing kubernetes-test: OF := 3
+live gateway workshop test bench faults rotation soak timing kubernetes-test $(VENV)/installed-workshop: OF := 3
 check: OF := 4
 
 # $(call install,NUMBER,WHAT,FILE)

@@ -251,7 +251,10 @@ def memory_rows(sizes: dict[str, float]) -> list[Row]:
     return [before, replace(after, target=target)]
 
 
-LINES = "more than half of what the gateway adds to a bare route are two lines: the access log's and the audit trail's"
+LINES = (
+    "for each answer the gateway asks its roles and its cache, counts, and writes two lines: the access log's and the"
+    " audit trail's"
+)
 WHY = {SERVER: LINES, PROXY: LINES, FASTAPI: "the gateway does more than verify", STARLETTE: LINES}
 NOTES = """\
 `benchmarks/gateway.py`, with `wrk` (one thread) as the load. *The server* and *bao proxy* give the same secret from

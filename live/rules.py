@@ -24,6 +24,8 @@ table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid light-dark(#999, #667); padding: .6rem .8rem; text-align: left;
   vertical-align: top; }}
 td code {{ overflow-wrap: anywhere; }}
+thead th {{ position: sticky; top: 0; background: light-dark(#fff, #14171c); }}
+tr {{ scroll-margin-top: 4rem; }}
 tr:target {{ outline: 3px solid light-dark(#003d8f, #a8cdff); }}
 </style>
 <main>
