@@ -126,7 +126,7 @@ def faults_of(world: World) -> list[Fault]:
         ),
         Fault(
             "rotate", "Rotate the static password",
-            "nobody tells the application: it learns of it when the cached password's time is up (here 10 s), or one was refused",
+            "nobody tells the application: it learns of it when the cached one's time is up (here 10 s), or is refused",
             "S1", 12, world.rotate,
         ),
         Fault(
