@@ -80,8 +80,8 @@ class Interruption:
 
     def check(self) -> None:
         """Raises: SystemExit, if a signal came."""
-        for name in self._names:
-            raise SystemExit(128 + signal.Signals[name])
+        if self._names:
+            raise SystemExit(128 + signal.Signals[self._names[0]])
 
 
 def status_of(error: VaultError) -> int:
