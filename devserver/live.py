@@ -13,7 +13,6 @@ if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports fr
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import count
@@ -36,8 +35,7 @@ from live.faults import Faults
 from live.health import watched
 from live.page import PORT, listen, served
 from live.program import Program
-from vaultkit.shield import log_error
-from vaultkit.worker import Worker
+from live.repeating import repeated
 
 APPLICATION = (sys.executable, "-m", "devserver.live_traffic")
 LIFETIMES = {
@@ -145,21 +143,8 @@ def audited(log: AuditLog, board: Board) -> Iterator[None]:
         for request in log.requests():
             board.requested(request)
 
-    stop = threading.Event()
-    worker = Worker(
-        "live-audit",
-        look,
-        interval=lambda: LOOK_SECONDS,
-        stop=stop,
-        on_error=lambda error: log_error("live-audit", error),
-    )
-    with closing(log):
-        worker.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            worker.join(1.0)
+    with closing(log), repeated("live-audit", look, every=LOOK_SECONDS, end=1.0):
+        yield
 
 
 def say(text: str) -> None:

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # Skip this: it keeps a Ctrl+C during the imports fr
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
@@ -23,13 +22,12 @@ from listeners.console import Console
 from listeners.signals import SignalHandler
 from live.feed import SNAPSHOT_SECONDS, Feed, PoolFacts
 from live.outbox import Outbox
+from live.repeating import repeated
 from vault_app import MISCONFIGURED, Ending, Endings, VaultApplication
 from vault_client import VaultClient
 from vaultkit.announcer import Announcer
 from vaultkit.errors import ConfigurationError
 from vaultkit.events import Listener
-from vaultkit.shield import log_error
-from vaultkit.worker import Worker
 
 FEED_VARIABLE = "LIVE_FEED"
 """The environment variable with the number of the pipe's descriptor."""
@@ -80,21 +78,9 @@ def run(config: VaultConfig, console: Console, listeners: list[Listener], beside
 @contextmanager
 def telling(feed: Feed) -> Iterator[None]:
     """A thread that tells, every half second, how all stands."""
-    stop = threading.Event()
-    worker = Worker(
-        "live-feed",
-        feed.tell,
-        interval=lambda: SNAPSHOT_SECONDS,
-        stop=stop,
-        on_error=lambda error: log_error("live-feed", error),
-    )
-    feed.hurry = worker.wake
-    worker.start()
-    try:
+    with repeated("live-feed", feed.tell, every=SNAPSHOT_SECONDS, end=SNAPSHOT_SECONDS) as worker:
+        feed.hurry = worker.wake
         yield
-    finally:
-        stop.set()
-        worker.join(SNAPSHOT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 
 from config_loader import VaultConfig
 from live.board import Board
+from live.repeating import repeated
 from vault_client import VaultClient
 from vaultkit.errors import VaultError, VaultTimeout, VaultUnreachable
-from vaultkit.shield import log_error
-from vaultkit.worker import Worker
 
 LOOK_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
@@ -23,21 +22,13 @@ END_SECONDS = 2.0
 def watched(config: VaultConfig, board: Board) -> Iterator[None]:
     """While this lasts, the board is told whether the server answers, and whether it is sealed."""
     client = VaultClient(replace(config, http=replace(config.http, timeout=TIMEOUT_SECONDS)))
-    stop = threading.Event()
-    worker = Worker(
-        "live-health",
-        lambda: board.vault_is(*state_of(client)),
-        interval=lambda: LOOK_SECONDS,
-        stop=stop,
-        on_error=lambda error: log_error("live-health", error),
-    )
-    worker.start()
-    try:
+    look = partial(tell_state, client, board)
+    with closing(client), repeated("live-health", look, every=LOOK_SECONDS, end=END_SECONDS):
         yield
-    finally:
-        stop.set()
-        worker.join(END_SECONDS)
-        client.close()
+
+
+def tell_state(client: VaultClient, board: Board) -> None:
+    board.vault_is(*state_of(client))
 
 
 def state_of(client: VaultClient) -> tuple[str, str]:
