@@ -108,7 +108,7 @@ def bao_folder() -> Path:
 
 
 def free_port(preferred: int) -> int:
-    """The preferred port if nobody listens there, else another; 0 prefers none."""
+    """The preferred port if nobody listens there, else another; 0 prefers none. It is kept for who asks for it."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,5 +116,14 @@ def free_port(preferred: int) -> int:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return _kept(probe)
     raise OSError(f"no free port on {HOST}")
+
+
+def _kept(probe: socket.socket) -> int:
+    # A connection that ended here leaves the port in TIME_WAIT, for a minute on Linux: the system then gives it to
+    # nobody who asks for any port, but still to a server that asks for this one, with SO_REUSEADDR as servers do.
+    probe.listen()
+    with socket.create_connection(probe.getsockname()):
+        probe.accept()[0].close()  # first: it is the side that ends the connection which waits
+    return int(probe.getsockname()[1])

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from devserver import DevServer, DevServerError
+from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from tests.e2e.conftest import PROJECT, Program, Run
 
@@ -173,6 +175,16 @@ def test_port_in_use_is_no_failure(start: Run) -> None:
         program = start(sys.executable, "-m", "devserver", "--port", port, "--", "true")
         assert program.wait() == 0
     assert f"port {port} is in use" in program.err
+
+
+def test_free_port_goes_to_who_asked_for_it() -> None:
+    """No other program is given it before its server listens there, and then answers in its place."""
+    kept = {free_port(0) for _ in range(500)}
+    with ExitStack() as stack:
+        others = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(500)]
+        assert kept.isdisjoint(other.getsockname()[1] for other in others)
+    with socket.create_server((HOST, next(iter(kept)))):
+        pass
 
 
 def test_server_that_dies_says_why(tmp_path: Path) -> None:

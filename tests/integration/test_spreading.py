@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ import psycopg
 import pytest
 import requests
 
+from devserver.openbao import free_port
 from devserver.setup import without_vault
 from recipes.processes import client
 from tests.backends import Backend, is_from_application
@@ -177,9 +177,7 @@ class Web:
 
     def __init__(self, ran: Ran) -> None:
         self._ran = ran
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port(0)
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._load) for _ in range(LOAD_THREADS)]
 
