@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ BEGIN, END = "source workshop/begin", "workshop/end"
 WITHOUT_COMMANDS = {"python", "text", "json", "yaml", "ini", "sql"}
 TWO_BYEXAMPLE_READS = "# a lab\n\n```shell\n$ echo one; echo two\none\n{second}\n```\n"
 SECONDS = 120.0
+OTHERS_END_SECONDS = 60.0
 
 each_lab = pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
 in_both_shells = pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.tools("zsh"))])
@@ -51,6 +53,20 @@ def typed(somebody: Newcomer, script: str, *, shell: str = "bash", **environment
         check=False,
     )
     return told.stdout
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """We listen there, once the servers of other tests that do have ended; one that stays is a developer's own."""
+    deadline = time.monotonic() + OTHERS_END_SECONDS
+    with ExitStack() as stack:
+        while time.monotonic() < deadline:
+            try:
+                stack.enter_context(socket.create_server((HOST, port)))
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield
 
 
 @pytest.fixture
@@ -150,10 +166,7 @@ def test_begin_converges(somebody: Newcomer, shell: str) -> None:
 
 def test_begin_takes_another_port(somebody: Newcomer) -> None:
     """Where somebody else's server has the usual one."""
-    with socket.socket() as other:
-        with suppress(OSError):  # it is taken already
-            other.bind((HOST, PORT))
-            other.listen()
+    with taken(PORT):
         assert f"; port {PORT} is in use" in typed(somebody, BEGIN)
 
 
