@@ -171,6 +171,7 @@ class Board:
                 "vault": {"url": vault.url, "state": vault.state, "version": vault.version},
                 "token": aged(self._snapshot.get("token", NO_TOKEN), age),
                 "secrets": [aged(secret, age) for secret in self._snapshot.get("secrets", [])],
+                "secrets_beyond": self._snapshot.get("secrets_beyond", 0),
                 "threads": self._snapshot.get("threads", []),
                 "pool": self._snapshot.get("pool"),
                 "requests": None if self.counting is None else self.counting.facts(process.since),

@@ -41,7 +41,7 @@ SHORTEST_PAUSE_SECONDS = 0.1
 """Between two that are told because something happened."""
 REPEAT_SECONDS = 5.0
 MOST_SECRETS = 50
-"""So many are told of; those of a long prefix are more than a page shows."""
+"""So many are told of, and how many there are beyond; those of a long prefix are more than a page shows."""
 
 PoolFacts = Callable[[], Mapping[str, Any]]
 
@@ -127,6 +127,7 @@ class Feed:
                 "show_secrets": self._show,
                 "token": self._token.facts(),
                 "secrets": [self._facts(engine, name, held) for (engine, name), held in shown[:MOST_SECRETS]],
+                "secrets_beyond": max(0, len(shown) - MOST_SECRETS),
                 "threads": self._threads.facts(),
                 "pool": self._pool() or None,
             }

@@ -12,7 +12,7 @@ import pytest
 
 from config_loader import VaultConfig
 from live.board import MOST_RECENT, Board
-from live.feed import MASK, Feed
+from live.feed import MASK, MOST_SECRETS, Feed
 from live.health import state_of
 from live.outbox import MOST_WAITING, Outbox
 from live.page import PAGE
@@ -24,6 +24,7 @@ from vault_client import VaultClient
 from vaultkit import events as all_events
 from vaultkit.errors import SecretDeleted, UnexpectedResponse, VaultTimeout, VaultUnreachable
 from vaultkit.events import Event, Health, PrefixChanged, TokenLost, Trouble, TurnFailed, TurnTaken
+from vaultkit.secret import Secret
 
 CONFIG = VaultConfig.load(environ={"VAULT_ROLE_ID": ROLE_ID, "VAULT_SECRET_ID": SECRET_ID})
 SHOWING = VaultConfig.load(
@@ -64,6 +65,17 @@ def read_all(client: VaultClient) -> None:
     client.get_kv_secret("database")
     client.get_database_dynamic_secret("db-demo-dynamic")
     client.get_database_static_secret("db-demo-static")
+
+
+def test_secrets_that_are_not_told_are_counted(fed: Fed) -> None:
+    """Of a long prefix fifty are told, and how many there are beyond."""
+    came = [Secret(engine="kv_secret", name=f"team/{number}", data={}) for number in range(MOST_SECRETS + 2)]
+    fed.feed(TurnTaken("kv_secret", 0, came))
+    snapshot = fed.snapshot()
+    assert (len(snapshot["secrets"]), snapshot["secrets_beyond"]) == (MOST_SECRETS, 2)
+    board = Board("http://vault")
+    board.heard(snapshot)
+    assert board.state()["secrets_beyond"] == 2
 
 
 def test_values_leave_the_process_masked(fed: Fed) -> None:

@@ -66,6 +66,7 @@ def state() -> dict[str, Any]:
             secret("database_dynamic", "db-demo-dynamic", 18.0, 25.0, None, {"username": MASK, "password": MASK}),
             secret("database_static", "db-demo-static", 7.0, 20.0, None, {"username": MASK, "password": MASK}),
         ],
+        "secrets_beyond": 0,
         "threads": [
             {"name": "token-watcher", "doing": "looks every 2.0 s; next step in 10.2 s", "next": 10.2},
             {"name": "kv-secret", "doing": "waits 3.1 s", "next": 3.1},

@@ -194,6 +194,13 @@ def test_values_that_are_shown_are_said_to_be(script: LiveScript, look: Open) ->
     page.until(lambda: page.page.is_visible("#shown"))
 
 
+def test_secrets_beyond_those_shown_are_counted(script: LiveScript, look: Open) -> None:
+    page = look()
+    assert not page.page.is_visible("#beyond")
+    script.state["secrets_beyond"] = 9950
+    page.until_reads("#beyond", "and 9950 more, which are not shown")
+
+
 def test_logs_have_the_newest_first_and_fifty_lines(script: LiveScript, look: Open) -> None:
     for number in range(60):
         script.tell("happened", happened(number, f"event {number}."))
