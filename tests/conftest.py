@@ -35,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     # A test run that is ended with SIGTERM stops its servers, as one that is ended with Ctrl+C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # One in the background of a script ignores Ctrl+C, and all that it starts would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
