@@ -31,7 +31,7 @@ from tests.identity_provider import Provider
 from tests.servers import respond
 
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 VALUES = {tenant: f"canary-of-{tenant}-4711" for tenant in ("acme", "globex")}
 """What stands in `app` of each tenant: at the same path."""
 ALICE: dict[str, Any] = {}

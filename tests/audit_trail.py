@@ -35,7 +35,7 @@ RECEIVER = PROJECT / "tests" / "audit_receiver.py"
 MOMENT_SECONDS = (0.15, 0.4)
 """Between one thing that happens and the next."""
 PAUSE_SECONDS = 0.005
-QUIET_SECONDS = 7.0
+QUIET_SECONDS = 15.0
 """Nothing new for so long: nothing more will come. Every shipper tries again after 5 s at most."""
 LONGEST_SECONDS = 60.0
 ARRIVES_SECONDS = 10.0

@@ -25,9 +25,9 @@ import hvac
 from devserver.openbao import HOST, free_port
 from devserver.process import Process
 from devserver.setup import SCRIPT, without_vault
-from gateway.demo import COMMAND, START_SECONDS, says_ready
+from gateway.demo import COMMAND, says_ready
 from tests import gateway_contract
-from tests.backends import Backend
+from tests.backends import START_SECONDS, Backend
 
 PROJECT = Path(__file__).parent.parent
 NAME = "my-vault-app-gateway"

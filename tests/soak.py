@@ -120,6 +120,7 @@ def soak(
         program.wait_for("Vault login successful")
         started = time.monotonic()
         process = psutil.Process(program.process.pid)
+        program.wait_for(" secret fetch successful", times=WORKERS - 1)
         observe(program, process, started + warm_up, lambda text: tell(f"warming up, {text}"))
         early = backend.audit.count(since)
         samples = observe(program, process, started + seconds, tell)
@@ -132,9 +133,9 @@ def soak(
 
 
 def observe(program: Program, process: psutil.Process, until: float, tell: Callable[[str], object]) -> list[Sample]:
-    """Look once a second until then, and tell of it. Raises: RuntimeError, if the program ends by itself."""
+    """Look once a second until then, once at least, and tell of it. Raises: RuntimeError, if the program has ended."""
     samples: list[Sample] = []
-    while time.monotonic() < until:
+    while not samples or time.monotonic() < until:
         try:
             program.process.wait(1)
         except subprocess.TimeoutExpired:
@@ -153,13 +154,15 @@ def shown_now(now: Sample, seconds_left: float) -> str:
 
 
 def take_sample(process: psutil.Process) -> Sample:
+    """What it has now; looked at again, if a connection came or went while its files were counted."""
     connections = len(process.net_connections("inet"))
-    return Sample(
+    sample = Sample(
         memory=process.memory_info().rss / 2**20,
         threads=process.num_threads(),
         files=process.num_fds() - connections,
         connections=connections,
     )
+    return sample if connections == len(process.net_connections("inet")) else take_sample(process)
 
 
 # ── What the rules predict ───────────────────────────────────────────────────────────────────────────────────────────

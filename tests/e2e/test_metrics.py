@@ -17,7 +17,7 @@ from tests.integration.conftest import eventually
 
 DATABASE = '{engine="kv_secret",name="database"}'
 FAST = {"KV_SECRET_REFRESH_INTERVAL": "0.5", "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5"}
-AT_ONCE_SECONDS = 2.0
+AT_ONCE_SECONDS = 10.0
 """Far below [http] timeout, for which a request waits that a hung Vault does not answer."""
 
 
@@ -58,7 +58,7 @@ def test_figures_of_a_running_application(app: Run, root: hvac.Client, values: C
     text = scraped.get("/metrics").text
     assert not [value for value in values() if value in text]
     status, seconds = scraped.program.stop(signal.SIGTERM)
-    assert (status, seconds < 5) == (0, True)
+    assert (status, seconds < AT_ONCE_SECONDS) == (0, True)
 
 
 def test_hung_vault_holds_up_no_scrape(app: Run, backend: Backend) -> None:
@@ -72,7 +72,7 @@ def test_hung_vault_holds_up_no_scrape(app: Run, backend: Backend) -> None:
         for path in ("/livez", "/metrics", "/readyz"):
             assert scraped.get(path).status_code == 200
         status, seconds = scraped.program.stop(signal.SIGTERM)
-        assert (status, seconds < 5) == (0, True)
+        assert (status, seconds < AT_ONCE_SECONDS) == (0, True)
 
 
 def test_figures_tell_of_an_outage(app: Run, backend: Backend) -> None:

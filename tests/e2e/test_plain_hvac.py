@@ -98,7 +98,7 @@ def test_token_runs_out(
     backend: Backend, plain: Callable[..., Variables], make_client: Callable[..., VaultClient], approle: Any
 ) -> None:
     """Nobody renews the script's token: each read is refused, for ever, and the database user is gone with it."""
-    approle(token_period="1s")
+    approle(token_period="5s")
     ours = make_client()
     script = plain()
     # Not by reading until it is refused: that would issue a lease in the token's last moment, which may outlive it.

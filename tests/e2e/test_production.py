@@ -39,7 +39,7 @@ def typed(command: str, folder: Path, environment: dict[str, str]) -> Done:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def prepared(backend: Backend) -> Backend:
     """With a lease and a policy of each kind that the page asks about."""
     backend.root.sys.create_or_update_policy("my-vault-app-audit", 'path "sys/audit-hash/audit" {}')

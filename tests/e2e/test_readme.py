@@ -77,7 +77,7 @@ def test_screen_is_what_the_program_shows(start: Run) -> None:
     """Every line of the README's screen comes on a real one: a whole cycle, with lifetimes short on purpose."""
     shown = [line for line in blocks("text")[0].splitlines() if line not in ("", "…")]
     program = start(
-        sys.executable, "-m", "devserver", "--", sys.executable, "vault_app.py", "--show-secrets",
+        sys.executable, "-m", "devserver", "--port", "0", "--", sys.executable, "vault_app.py", "--show-secrets",
         TOKEN_PERIOD="4s", DB_DYNAMIC_TTL="6s", DB_ROTATION_PERIOD="5s", KV_SECRET_REFRESH_INTERVAL="1",
     )  # fmt: skip
     program.wait_for("🔑 Token renewed")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.backends import Backend
 from tests.soak import soak, table
 
 
+@pytest.mark.alone
 def test_short_soak_holds(backend: Backend) -> None:
     """With lifetimes of seconds the program asks as predicted, shows no trouble and no secret, and ends cleanly.
 

@@ -214,7 +214,7 @@ def served(backend: Backend, tmp_path: Path) -> Iterator[tuple[GatewayProcess, C
     """A gateway, and JWTs of alice, who may write."""
     with Provider().running() as provider:
         vault = Vault("workshop-visits", backend.root, tmp_path / "secrets").prepare()
-        with gateway(vault, provider) as process:
+        with gateway(vault, provider, HTTP_TIMEOUT="30") as process:
             yield process, provider.token
 
 
