@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.synchronize import Barrier
 
 from config_loader import VaultConfig
 from vault_client import VaultClient
@@ -123,20 +124,22 @@ def with_a_keeper(client: VaultClient, count: int) -> Counter[str]:
 
 
 def in_a_pool(client: VaultClient, count: int) -> Counter[str]:
-    """multiprocessing's pool, whose workers are forked."""
+    """multiprocessing's pool, whose workers are forked. None begins before all have, so that each has one task."""
     client.get_kv_secret("database")
-    global shared
-    shared = client
-    start = time.monotonic() + START_SECONDS
-    with multiprocessing.get_context("fork").Pool(count) as pool:
-        return sum(pool.starmap(read_shared, [(process, start) for process in range(1, count + 1)]), Counter())
+    global shared, all_are_there
+    context = multiprocessing.get_context("fork")
+    shared, all_are_there = client, context.Barrier(count)
+    with context.Pool(count) as pool:
+        return sum(pool.map(read_shared, range(1, count + 1)), Counter())
 
 
 shared: VaultClient
+all_are_there: Barrier
 
 
-def read_shared(process: int, start: float) -> Counter[str]:
-    return read(shared, process, start)
+def read_shared(process: int) -> Counter[str]:
+    all_are_there.wait()
+    return read(shared, process, time.monotonic())
 
 
 PLAYS = {play.__name__: play for play in (together, falls_out, under_load, with_a_keeper, in_a_pool)}

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,16 +131,22 @@ def test_grace_begins_when_all_have_it(one: Rotated) -> None:
 def test_two_rotators_never_both_win(one: Rotated) -> None:
     """One goes on, the others are told so; there is one new version."""
     old = one.kv.read(one.path).values
-    patience = Patience(grace=0.0, wait=5.0, hold=60.0, poll=0.01)
+    patience = Patience(grace=0.0, wait=60.0, hold=60.0, poll=0.01)
+    refused = threading.Semaphore(0)
+
+    def let_all_try(step: str) -> None:
+        if step == "recorded":
+            for _ in range(3):
+                refused.acquire(timeout=20)
 
     def rotate(_: int) -> bool:
         try:
-            one.rotator(patience).rotate()
+            one.rotator(patience, on_step=let_all_try).rotate()
         except RotationError:
+            refused.release()
             return False
         return True
 
-    one.cluster.behind = 20  # long enough for all to have tried
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(rotate, range(4))) == [False, False, False, True]
     is_rotated(one, old, "b")

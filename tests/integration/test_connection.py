@@ -108,10 +108,10 @@ def test_h1_silent_proxy_is_not_tried_thrice(client_of: ClientOf) -> None:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        client = client_of(SOMEWHERE, VAULT_PROXY_ADDR=f"{HOST}:{full.getsockname()[1]}", HTTP_TIMEOUT="1")
+        client = client_of(SOMEWHERE, VAULT_PROXY_ADDR=f"{HOST}:{full.getsockname()[1]}", HTTP_TIMEOUT="2")
         started = time.monotonic()
         assert "the proxy" in said_by(client.login, VaultUnreachable)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5.5
 
 
 def test_e1_deaf_proxy_is_named(client_of: ClientOf) -> None:

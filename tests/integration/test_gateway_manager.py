@@ -350,14 +350,15 @@ def test_write_of_one_who_has_left_counts(backend: Backend, place: Place) -> Non
     async def test(manager: VaultManager) -> None:
         await manager.write(place, {"n": 1})
         await manager.read(place)
-        go = threading.Event()
+        begun, go = threading.Event(), threading.Event()
 
         def slowly(request: Callable[[hvac.Client], Any]) -> Any:
+            begun.set()
             go.wait(PATIENCE_SECONDS)
             return manager.client.ask(request)
 
         writing = asyncio.ensure_future(manager.write(place, {"n": 2}, ask=slowly))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
         writing.cancel()
         assert (await manager.read(place)).version == 1
         go.set()
@@ -465,12 +466,17 @@ def test_full_limiter_tells_at_once(backend: Backend, place: Place) -> None:
     """What is cached is served meanwhile."""
 
     async def test() -> None:
-        threads, go = Threads(1, queue=0), threading.Event()
+        threads, begun, go = Threads(1, queue=0), threading.Event(), threading.Event()
+
+        def hang(_: Any) -> None:
+            begun.set()
+            go.wait(PATIENCE_SECONDS)
+
         async with VaultManager(backend.url, backend.root_token, threads=threads) as manager:
             await manager.write(place, {"n": 1})
             await manager.read(place)
-            hung = asyncio.ensure_future(manager.read(place, ask=lambda _: go.wait(PATIENCE_SECONDS), fresh=True))
-            await asyncio.sleep(0.05)
+            hung = asyncio.ensure_future(manager.read(place, ask=hang, fresh=True))
+            await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
             assert await outcome(manager.read(place, fresh=True)) is Busy
             assert (await manager.read(place)).outcome == "hit"
             hung.cancel()

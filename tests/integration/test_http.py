@@ -165,16 +165,16 @@ class TestH1:
         server = ScriptedServer()
 
         def begin_late(handler: BaseHTTPRequestHandler) -> None:
-            server.closing.wait(2.5)
+            server.closing.wait(3.8)
             handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
             server.closing.wait(60)
 
         server.script = [begin_late]
-        client = client_of(server, HTTP_TIMEOUT="3")
+        client = client_of(server, HTTP_TIMEOUT="4")
         started = time.monotonic()
         with pytest.raises(VaultTimeout):
             client.login()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 7.5
 
     def test_h1_connecting_has_the_same_timeout(self, client_of: ClientOf) -> None:
         """A server that takes no connections is not tried three times."""
@@ -185,11 +185,11 @@ class TestH1:
                 waiting = stack.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(full.getsockname())
-            client = client_of(f"http://{HOST}:{full.getsockname()[1]}", HTTP_TIMEOUT="1")
+            client = client_of(f"http://{HOST}:{full.getsockname()[1]}", HTTP_TIMEOUT="2")
             started = time.monotonic()
             with pytest.raises(VaultTimeout):
                 client.login()
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 5.5
 
     def test_h1_endless_error_is_not_read_to_its_end(self, client_of: ClientOf) -> None:
         """Before a retry the rest of an error is thrown away unread, however long it is."""

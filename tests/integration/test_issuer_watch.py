@@ -50,10 +50,10 @@ def test_t3_token_is_rotated_at_four_fifths(
     watch = Watch(issuer, delivered.append, clock=clock)
     old = take(issuer.issue(service, ttl=600), backend.url)
     watch.turn()
-    clock.set_forward(479)
+    clock.set_forward(470)
     watch.turn()
     assert delivered == []
-    clock.set_forward(6)
+    clock.set_forward(15)
     watch.turn()
     assert [delivery.service for delivery in delivered] == [service]
     new = take(delivered[0], backend.url)

@@ -17,7 +17,7 @@ from devserver.live import LIFETIMES, showing
 from devserver.stored import StoredOpenBao
 from tests.live_page import Reader
 
-PACE = 0.4
+PACE = 0.5
 CALM_SECONDS = 12.0
 DOUBT = 3
 """So many requests may lie at the edge of the time that is counted, or of an outage's."""
@@ -58,13 +58,16 @@ def is_well(page: Reader) -> bool:
     )
 
 
+def is_running(page: Reader, fault: str) -> bool:
+    return any(each["name"] == fault and each["running"] for each in page.state["faults"])
+
+
 def break_it(page: Reader, fault: str) -> int:
     """Press the button when all is well; how much had happened before."""
     page.wait_for(is_well)
     before = len(page.happened)
     assert page.press(fault).status == 202
-    page.wait_for(lambda seen: any(each["name"] == fault and each["running"] for each in seen.state["faults"]))
-    assert page.press("kv-write").status == 409
+    page.wait_for(lambda seen: is_running(seen, fault) or "FaultEnded" in seen.kinds()[before:])
     return before
 
 
@@ -79,11 +82,14 @@ def wait_to_hear(page: Reader, since: int, kind: str, words: str = "") -> dict[s
 
 
 def test_calm_costs_the_least(page: Reader) -> None:
-    """The requests beside the least that the rules permit, before anything is broken."""
+    """The requests beside the least that the rules permit, before anything is broken.
+
+    Where time passes in which nobody runs, fewer are made than are counted as due.
+    """
     page.wait_for(is_well)
     page.wait_for(lambda seen: seen.state["at"] - seen.state["requests"]["since"] > CALM_SECONDS)
     requests = page.state["requests"]
-    assert abs(requests["total"] - requests["least"]) <= DOUBT
+    assert requests["least"] / 2 < requests["total"] <= requests["least"] + DOUBT
     assert requests["total"] == sum(requests["by"].values())
     assert requests["by"]["other"] == 0
 
@@ -139,8 +145,10 @@ def test_revoked_token(page: Reader) -> None:
 
 @pytest.mark.parametrize(("fault", "state"), [("seal", "sealed"), ("kill", "away"), ("cut", "hangs")])
 def test_outage(page: Reader, fault: str, state: str) -> None:
-    """K4: the cached secret serves on, marked stale; afterwards all is well by itself."""
+    """K4: the cached secret serves on, marked stale; no fault begins beside it; afterwards all is well by itself."""
     since = break_it(page, fault)
+    page.wait_for(lambda seen: is_running(seen, fault))
+    assert page.press("kv-write").status == 409
     page.wait_for(lambda seen: seen.state["vault"]["state"] == state)
     assert wait_to_hear(page, since, "StaleServed", "KV database")["rule"] == "K4"
     page.wait_for(is_well)

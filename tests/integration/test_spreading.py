@@ -34,13 +34,15 @@ from tests.integration.conftest import eventually
 
 MOUNT = "my-vault-app-database"
 STATIC = "db-demo-static"
-LEASE = "3s"
+LEASE = "6s"
 ROTATIONS = 10
 ROTATION_SECONDS = 2.5
 """Between two of them: who was refused a moment ago asks Vault again after two seconds (`get_instead_of`)."""
 REFUSED_FOR_NOW = 'FATAL:  password authentication failed for user "my-vault-app-static"'
 """What psycopg's pool says of a connection that it will open a moment later, under the password of then."""
 END_SECONDS = 20
+LOOKS = 20
+"""At the users of a program that has ended: the server drops them a moment after it has revoked the token."""
 WEB_WORKERS = 2
 LOAD_THREADS = 3
 
@@ -141,7 +143,7 @@ class Run:
             query = "SELECT min(backend_start) FROM pg_stat_activity WHERE usename = 'my-vault-app-static'"
             oldest = connection.execute(query).fetchone()
         assert oldest is not None
-        return bool(oldest[0] > self._rotated)
+        return oldest[0] is not None and bool(oldest[0] > self._rotated)
 
     def look(self, name: str) -> None:
         """What server and database know of a program when it has ended."""
@@ -150,7 +152,11 @@ class Run:
         mine = f"{MOUNT}/creds/{role_of(name)}"
         ran.tokens = {token(entry) for entry in entries if entry["request"]["path"] == mine}
         ran.revoked = {token(entry) for entry in entries if entry["request"]["path"] == "auth/token/revoke-self"}
-        ran.left = self.users(name)
+        for _ in range(LOOKS):
+            if not (left := self.users(name)):
+                break
+            time.sleep(0.05)
+        ran.left = left
 
     def users(self, name: str) -> set[str]:
         """Those of a program that the database knows."""
