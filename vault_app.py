@@ -17,10 +17,10 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from config_loader import VaultConfig
@@ -70,6 +70,14 @@ class Ending(NamedTuple):
 
 Endings = SimpleQueue[Ending]
 """What the main thread waits at. A signal handler may put into it; an Event's `set` could hang there."""
+LOOK_SECONDS = 0.5
+
+
+def next_of(endings: Endings) -> Ending:
+    """Wait for it. Now and then the main thread looks up: a signal may have woken another, as after a Ctrl+Z."""
+    while True:
+        with suppress(Empty):
+            return endings.get(timeout=LOOK_SECONDS)
 
 
 class VaultApplication:
@@ -90,7 +98,7 @@ class VaultApplication:
         """Run until `stop` is called or a login is refused; return the exit status."""
         self._token_watcher.start()
         try:
-            ending = self._endings.get()
+            ending = next_of(self._endings)
             self._stop.set()
             self._announcer.announce(Stopping(ending.reason))
         finally:
@@ -243,7 +251,7 @@ def read_once(config: VaultConfig, *, listeners: Sequence[Listener], endings: En
         on_error=lambda error: endings.put(Ending(str(as_vault_error("reader", error)), FAILED)),
     )
     reader.start()
-    ending = endings.get()
+    ending = next_of(endings)
     stop.set()
     announcer.announce(Stopping(ending.reason))
     shut_down(client, announcer, [reader])

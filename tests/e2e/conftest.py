@@ -82,6 +82,12 @@ class Program:
 Run = Callable[..., Program]
 
 
+def halted_at(module: str, folder: Path) -> dict[str, str]:
+    """Variables with which a program stands still when it first imports this module, and says so."""
+    (folder / f"{module}.py").write_text("import time\nprint('halted', flush=True)\ntime.sleep(60)\n")
+    return {"PYTHONPATH": str(folder)}
+
+
 @pytest.fixture
 def start() -> Iterator[Run]:
     """Starts programs, and sees that none is left behind."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ import pytest
 from listeners.console import MOST_BLOCKS
 from listeners.signals import SAME_SIGNAL_SECONDS
 from tests.backends import Backend
-from tests.e2e.conftest import PROJECT, Program, Run
+from tests.e2e.conftest import PROJECT, Program, Run, halted_at
 from tests.integration.conftest import eventually, put
 from tests.servers import ScriptedServer, respond
 from vault_app import MOST_FAILURES_TOLD
@@ -68,6 +69,8 @@ TIME = r"\d\d:\d\d:\d\d "
 
 DYNAMIC_ROLES = "db-demo-dynamic, nobody"
 FAST = {"KV_SECRET_REFRESH_INTERVAL": "0.5", "DATABASE_DYNAMIC_REFRESH_INTERVAL": "0.5"}
+SLACK_SECONDS = 5
+"""What a busy machine may add; a request that nothing bounds takes 30 s."""
 
 
 def once(app: Run, *options: str, **environment: str) -> tuple[int, Program]:
@@ -410,7 +413,7 @@ class TestExit:
         with program_in_a_deaf_request(start, *options) as program:
             status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
-        assert seconds < 5 + 2
+        assert seconds < 5 + SLACK_SECONDS
         assert f"{thread} is stuck in a request" in program.out
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -446,19 +449,22 @@ class TestExit:
         assert (program.wait(), program.err) == (0, "")
 
     def test_x1_signal_to_process_and_group_is_one(self, app: Run, backend: Backend) -> None:
-        """`timeout` and some supervisors signal both: that is no second signal, and the token is still revoked."""
+        """`timeout` and some supervisors signal both: that is no second signal, and the token is still revoked.
+
+        Here they come while it stands still, as after Ctrl+Z, so that it hears of both at once.
+        """
         since = backend.audit.position()
         program = app()
         program.wait_for("Database Static secret fetch successful")
-        program.send(signal.SIGTERM)
-        time.sleep(0.01)
-        assert program.stop(signal.SIGTERM)[0] == 0
+        for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+            program.send(number)
+        assert program.wait() == 0
         assert backend.audit.count(since)["auth/token/revoke-self"] == 1
 
-    def test_x1_signal_during_the_imports(self, start: Run, backend: Backend) -> None:
-        """Ctrl+C at the very beginning leaves no traceback."""
-        program = start(sys.executable, "-X", "importtime", "vault_app.py", **backend.application)
-        program.wait_for("argparse")  # the first import of many
+    def test_x1_signal_during_the_imports(self, start: Run, tmp_path: Path) -> None:
+        """Ctrl+C at the very beginning, at the first import of many, leaves no traceback."""
+        program = start(sys.executable, "vault_app.py", **halted_at("argparse", tmp_path))
+        program.wait_for("halted")
         assert program.stop(signal.SIGINT)[0] == -signal.SIGINT
         assert "Traceback" not in program.err
 
@@ -482,7 +488,7 @@ class TestExit:
             eventually(lambda: len(server.requests) >= 5)
             status, seconds = program.stop(signal.SIGTERM)
         assert status == 0
-        assert seconds < 5 + 2
+        assert seconds < 5 + SLACK_SECONDS
         assert "🔓 Token not revoked" in program.out
 
     def test_t7_refused_login_is_status_1(self, app: Run, backend: Backend) -> None:
@@ -544,18 +550,19 @@ class TestOptions:
 def test_steady_state_asks_as_the_rules_say(app: Run, backend: Backend) -> None:
     """A version a turn, and nothing else: no lookups, no renewals before their time, no second read."""
     since = backend.audit.position()
-    program = app(**FAST)
-    program.wait_for("KV secret unchanged", times=8)
-    turns = 1 + program.out.count("KV secret unchanged")
-    count = backend.audit.count(since)
+    program = app("--log-level", "info", **FAST)
+    program.wait_for("TurnTaken(engine='kv_secret', read=0)", times=8)
     program.stop(signal.SIGINT)
+    turns = program.err.count("TurnTaken(engine='kv_secret', read=0)")
+    count = backend.audit.count(since)
     versions = count.pop("my-vault-app-kv/metadata/database")
-    assert turns - 2 <= versions <= turns + 2
+    assert versions in (turns, turns + 1)  # the last turn may not have been told any more
     assert count == {
         "auth/approle/login": 1,
         "my-vault-app-kv/data/database": 1,
         "my-vault-app-database/creds/db-demo-dynamic": 1,
         "my-vault-app-database/static-creds/db-demo-static": 1,
+        "auth/token/revoke-self": 1,
     }
 
 
@@ -580,7 +587,7 @@ def test_overdue_rotation_is_no_news(start: Run) -> None:
 
 
 def test_first_reads_run_side_by_side(start: Run) -> None:
-    """Three secrets that take half a second each are there after one half second, not after three."""
+    """None of three secrets is there before all have been asked for."""
     auth = {"client_token": "hvs.x", "lease_duration": 60, "renewable": True, "policies": []}
     bodies = {
         "login": {"auth": auth},
@@ -590,14 +597,13 @@ def test_first_reads_run_side_by_side(start: Run) -> None:
         "static-creds": {"data": {"username": "u", "password": "p", "ttl": 60, "last_vault_rotation": "t"}},
         "revoke": {},
     }
-    times: dict[str, float] = {}
+    all_asked = threading.Barrier(3)
 
     def answer(handler: object) -> None:
         path = handler.path  # type: ignore[attr-defined]
         kind = next(kind for kind in reversed(bodies) if kind in path)
-        times[kind] = time.monotonic()
         if "creds" in kind or "data" in kind:
-            time.sleep(0.5)
+            all_asked.wait(60)
         respond(200, bodies[kind])(handler)  # type: ignore[arg-type]
 
     server = ScriptedServer(answer)
@@ -606,5 +612,3 @@ def test_first_reads_run_side_by_side(start: Run) -> None:
         for title in ("KV", "Database Dynamic", "Database Static"):
             program.wait_for(f"{title} secret fetch successful")
         assert program.stop(signal.SIGTERM)[0] == 0
-    asked = [times[kind] for kind in ("/data/", "/creds/", "static-creds")]
-    assert max(asked) - min(asked) < 0.5

@@ -19,7 +19,7 @@ import pytest
 from devserver.openbao import HOST
 from devserver.proxy import Proxy, say_nothing
 from tests.backends import Backend
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import Run, halted_at
 from tests.gateways import TENANTS, GatewayProcess, Vault, gateway
 from tests.identity_provider import Provider
 from tests.integration.conftest import eventually
@@ -27,6 +27,8 @@ from tests.integration.conftest import eventually
 END_SECONDS = 5.0
 SLACK_SECONDS = 2.0
 """What a busy machine may add."""
+PATIENT = {"HTTP_TIMEOUT": "30"}
+"""For what is not about a Vault that hangs: one that is slow for a second is waited for."""
 SETTINGS = {"GATEWAY_SECRET_ID_FILE": "/none", "GATEWAY_PORT": "0", "GATEWAY_METRICS_PORT": "0"}
 
 
@@ -105,7 +107,7 @@ def test_x1_signal_ends_in_order(backend: Backend, vault: Vault, provider: Provi
         status, took = running.stop(number)
         eventually(lambda: load.outcomes["refused"] > 4)
         outcomes = load.end()
-    assert (status, took < END_SECONDS) == (0, True), took
+    assert (status, took < END_SECONDS + SLACK_SECONDS) == (0, True), took
     assert set(outcomes) <= {"200", "503", "hung up", "refused"}
     assert outcomes["hung up"] <= 4
     assert revoked(backend, since, vault) == set(TENANTS)
@@ -148,7 +150,7 @@ def test_x1_ends_in_the_first_login(vault: Vault, provider: Provider, proxy: Pro
     finally:
         program.kill()
     assert status == 0
-    assert took < END_SECONDS
+    assert took < END_SECONDS + SLACK_SECONDS
     assert "Traceback" not in program.err
 
 
@@ -193,7 +195,7 @@ def test_starts_without_vault_and_provider(vault: Vault, provider: Provider, pro
 def test_kill_leaves_tokens_that_end(backend: Backend, vault: Vault, provider: Provider) -> None:
     """kill -9: nothing of the gateway is left but tokens with an end, and the next one starts as if nothing were."""
     since = len(backend.audit.text())
-    with gateway(vault, provider) as running:
+    with gateway(vault, provider, **PATIENT) as running:
         running.process.kill()
         assert running.wait() == -signal.SIGKILL
     assert revoked(backend, since, vault) == set()
@@ -202,7 +204,7 @@ def test_kill_leaves_tokens_that_end(backend: Backend, vault: Vault, provider: P
     ours = [each["auth"] for each in logins if each["auth"]["metadata"]["role_name"] in map(vault.role, TENANTS)]
     assert len(ours) == len(TENANTS)
     assert all(0 < auth["token_ttl"] <= 300 for auth in ours)
-    with gateway(vault, provider) as again:
+    with gateway(vault, provider, **PATIENT) as again:
         assert again.ask("GET", "/vault/secrets/app", provider.token()).status == 200
 
 
@@ -213,7 +215,7 @@ def test_kill_leaves_tokens_that_end(backend: Backend, vault: Vault, provider: P
 def test_x1_stdout_that_takes_nothing(vault: Vault, provider: Provider, stdout: str, said: str) -> None:
     """Callers are answered all the same, and what is amiss is said once."""
     command = ["bash", "-c", f"exec {sys.executable} -m gateway {stdout}"]
-    program = GatewayProcess(vault, provider, command=command)
+    program = GatewayProcess(vault, provider, command=command, **PATIENT)
     try:
         program.wait_until_ready()
         for _ in range(5):
@@ -262,11 +264,11 @@ def test_every_problem_of_both_files(start: Run, tmp_path: Path) -> None:
     assert "roles.ini" in second.err
 
 
-@pytest.mark.parametrize(("module", "first"), [("gateway", "hvac"), ("gateway.demo", "http.client")])
-def test_x1_signal_during_the_imports(start: Run, module: str, first: str) -> None:
-    """Ctrl+C at the very beginning leaves no traceback."""
-    program = start(sys.executable, "-X", "importtime", "-m", module, **SETTINGS)
-    program.wait_for(first)  # one of the first imports of many
+@pytest.mark.parametrize(("module", "first"), [("gateway", "hvac"), ("gateway.demo", "http")])
+def test_x1_signal_during_the_imports(start: Run, tmp_path: Path, module: str, first: str) -> None:
+    """Ctrl+C at the very beginning, at one of the first imports of many, leaves no traceback."""
+    program = start(sys.executable, "-m", module, **halted_at(first, tmp_path), **SETTINGS)
+    program.wait_for("halted")
     assert program.stop(signal.SIGINT)[0] == -signal.SIGINT
     assert "Traceback" not in program.err
 

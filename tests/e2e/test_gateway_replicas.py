@@ -20,7 +20,7 @@ from tests.identity_provider import Provider
 from tests.integration.conftest import eventually
 
 REFRESH_SECONDS = 1.0
-SLACK_SECONDS = 2.0
+SLACK_SECONDS = 4.0
 """What a busy machine may add."""
 TRIES = 5
 
@@ -127,7 +127,8 @@ def replicas(
         started = []
         for _ in range(3):
             # Each value is asked about so rarely that what one replica has written is at first not known to another.
-            started.append(GatewayProcess(vault, provider, GATEWAY_CACHE_REFRESH_INTERVAL=str(REFRESH_SECONDS)))
+            settings = {"GATEWAY_CACHE_REFRESH_INTERVAL": str(REFRESH_SECONDS), "HTTP_TIMEOUT": "30"}
+            started.append(GatewayProcess(vault, provider, **settings))
             stack.callback(started[-1].kill)
         yield [each.wait_until_ready() for each in started]
 
