@@ -17,10 +17,10 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from config_loader import VaultConfig
@@ -35,7 +35,7 @@ from listeners.command_line import (
 )
 from listeners.console import Console
 from listeners.service_manager import ServiceManager
-from listeners.signals import SignalHandler
+from listeners.signals import SignalHandler, next_of
 from listeners.streams import open_missing, settled
 from vault_client import VaultClient
 from vaultkit.announcer import Announcer
@@ -70,14 +70,6 @@ class Ending(NamedTuple):
 
 Endings = SimpleQueue[Ending]
 """What the main thread waits at. A signal handler may put into it; an Event's `set` could hang there."""
-LOOK_SECONDS = 0.5
-
-
-def next_of(endings: Endings) -> Ending:
-    """Wait for it. Now and then the main thread looks up: a signal may have woken another, as after a Ctrl+Z."""
-    while True:
-        with suppress(Empty):
-            return endings.get(timeout=LOOK_SECONDS)
 
 
 class VaultApplication:

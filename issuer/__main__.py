@@ -29,7 +29,7 @@ from issuer.settings import IssuerSettings
 from issuer.watch import Watch
 from issuer.words import as_json, as_table
 from listeners.command_line import configure_logging
-from listeners.signals import SignalHandler
+from listeners.signals import SignalHandler, next_of
 from listeners.streams import open_missing, settled
 from listeners.usage import CommandLine
 from vault_client import VaultClient
@@ -122,7 +122,7 @@ def watch(issuer: VaultTokenIssuer, options: argparse.Namespace) -> None:
         on_error=lambda error: log_error("issuer-watch", error),
     )  # fmt: skip
     worker.start()
-    signals.get()
+    next_of(signals)
     stop.set()
     worker.join(STOP_SECONDS)  # not for ever: what it was at is cleared away by whoever looks next
     if options.revoke_at_end:

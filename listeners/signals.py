@@ -5,11 +5,17 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 """Ctrl+C, kill, a terminal that is closed, Ctrl+\\; Windows knows the first two."""
 SAME_SIGNAL_SECONDS = 0.2
 """`timeout` and others signal a process and then its group: what comes so close together is one signal."""
+LOOK_SECONDS = 0.5
 
 
 class SignalHandler:
@@ -34,6 +40,17 @@ class SignalHandler:
         """All is done: a late one shall not change the exit status."""
         for number in self._numbers:
             signal.signal(number, signal.SIG_IGN)
+
+
+def next_of(told: SimpleQueue[T]) -> T:
+    """What is put there next: the main thread waits at it, and a signal handler puts into it.
+
+    A handler runs in the main thread, but the system may wake another for the signal, as after Ctrl+Z and `kill %1`.
+    So the main thread looks up now and then.
+    """
+    while True:
+        with suppress(Empty):
+            return told.get(timeout=LOOK_SECONDS)
 
 
 def ending_signals() -> list[signal.Signals]:

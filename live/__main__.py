@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from config_loader import VaultConfig
 from listeners.command_line import report
-from listeners.signals import SignalHandler
+from listeners.signals import SignalHandler, next_of
 from listeners.streams import open_missing
 from listeners.usage import CommandLine, port
 from live.board import Board
@@ -56,7 +56,7 @@ def main() -> int:
     with served(board, None, listen(options.port)) as address, watched(config, board):
         print(f"live page: {address}", flush=True)
         program.start()
-        status = ends.get()
+        status = next_of(ends)
         program.stop()
     return status
 

@@ -21,7 +21,7 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RULES = (PROJECT / "docs/RULES.md").read_text(encoding="utf-8")
 PAGES = {page.stem for page in PROJECT.glob("docs/*.md")}
 WRITTEN = {"AUDIT", "EXTENDING", "FRAMEWORKS", "GLOSSARY", "KUBERNETES", "LOGIN", "PRODUCTION", "RULES", "SETTINGS"}
-WRITTEN |= {"CLUSTER", "OFFLINE", "README", "RUNBOOK", "SECURITY", "TROUBLESHOOTING"}
+WRITTEN |= {"CLUSTER", "OFFLINE", "README", "RUNBOOK", "SECURITY", "TESTING", "TROUBLESHOOTING"}
 ROOMS = sorted({*PROJECT.glob("[!.]*/README.md")} - {PROJECT / "docs/README.md"})
 
 
