@@ -96,6 +96,8 @@ class Fault:
     """How the tenant logs in, if not with a secret_id."""
     by_name: bool = False
     """Whether the server's address is a name, not a number."""
+    hangs: bool = False
+    """Whether requests get no answer."""
 
     @property
     def says(self) -> str:
@@ -107,7 +109,8 @@ def refuse(world: World) -> None:
 
 
 def at_the_proxy(name: str, how: str, behaviour: Behaviour) -> Fault:
-    return Fault(name, how, lambda world: world.proxy.misbehave(behaviour))
+    hangs = behaviour in (say_nothing, trickle)
+    return Fault(name, how, lambda world: world.proxy.misbehave(behaviour), hangs=hangs)
 
 
 def status(code: int, text: str = "", note: str = "", **headers: str) -> Fault:
@@ -255,7 +258,7 @@ TOKEN = [
     ),
     Fault(
         "lease renewal unanswered", "Such requests alone; on_expiry = renew", lose_renewals,
-        Outcome("Serves on, credentials until they expire; then it gets new ones."), renews=True,
+        Outcome("Serves on, credentials until they expire; then it gets new ones."), renews=True, hangs=True,
     ),
     Fault(
         "lease renewal forbidden", "No policy grants it; on_expiry = renew", forbid_renewals,
@@ -290,7 +293,7 @@ def api_server_fault(state: str, how: str) -> Fault:
     return Fault(
         f"API server of Kubernetes {state}", f"A stand-in for it {how}, beyond the token's TTL",
         lambda world: api_server(world.tenant, state), end=lambda world: api_server(world.tenant, "well"),
-        login=by_kubernetes, short_token=True,
+        login=by_kubernetes, short_token=True, hangs=state == "hanging",
     )  # fmt: skip
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from devserver.openbao import HOST
 from devserver.proxy import Proxy
 from recipes.vault_pool import VaultPool
-from tests.faults.nodes import Node, balanced, cluster
+from tests.backends import until
+from tests.faults.nodes import UNDECIDED, Node, balanced, cluster
 from tests.faults.tenant import Database, Tenant
 from tests.faults.trial import Pace, Trial, Watchers
 
@@ -46,6 +48,20 @@ def querying(pool: VaultPool, failures: list[str]) -> Iterator[None]:
             thread.join(60)
 
 
+def moved_in(node: Node, database: Database, pace: Pace) -> Tenant:
+    """A tenant; another one, if the cluster chose a leader meanwhile, for then the first is half there."""
+    names, tenants = (f"clustered-{number}" for number in count(1)), list[Tenant]()
+
+    def has_moved_in() -> bool:
+        tenant = Tenant(next(names), node.root, database, own_mounts=True, lease=pace.lease)
+        with suppress(*UNDECIDED):
+            tenants.append(tenant.move_in())
+        return bool(tenants)
+
+    until(has_moved_in, "a tenant of the cluster")
+    return tenants[0]
+
+
 def lose_the_active_node(
     folder: Path, database: Database, pace: Pace, watchers: Watchers, stack: ExitStack
 ) -> tuple[Trial, float, int, list[str]]:
@@ -60,7 +76,7 @@ def lose_the_active_node(
         if node is not nodes[0]:
             elected.set()
 
-    tenant = Tenant("clustered", nodes[0].root, database, own_mounts=True, lease=pace.lease).move_in()
+    tenant = moved_in(nodes[0], database, pace)
     trial = Trial(tenant, proxy, pace, watchers)
     stack.callback(trial.stop)
     trial.start()

@@ -55,6 +55,8 @@ class Fault:
     may: tuple[str, ...] = ()
     """What `asks` may be told besides."""
     own_server: bool = False
+    hangs: bool = False
+    """Whether Vault gives no answer."""
     callers: int = 1
     """How many ask for what is not cached, at the same time."""
 
@@ -65,7 +67,16 @@ class Fault:
 def at_the_proxy(
     name: str, how: str, behaviour: Behaviour, told: str, retry_after: int = 0, may: tuple[str, ...] = ()
 ) -> Fault:
-    return Fault(name, how, lambda world: world.proxy.misbehave(behaviour), (told,), retry_after=retry_after, may=may)
+    hangs = behaviour in (say_nothing, trickle)
+    return Fault(
+        name,
+        how,
+        lambda world: world.proxy.misbehave(behaviour),
+        (told,),
+        retry_after=retry_after,
+        may=may,
+        hangs=hangs,
+    )
 
 
 def of_node(act: Callable[[Node], object]) -> Step:
@@ -102,7 +113,7 @@ VAULT = [
     at_the_proxy("Vault hung", "The request is taken, and then nothing", say_nothing, "504 vault-timeout", 5),
     Fault(
         "Vault hung, many callers", "The same; 4 requests at a time, 4 may wait", hang,
-        ("504 vault-timeout", "503 gateway-busy"), retry_after=1, callers=12,
+        ("504 vault-timeout", "503 gateway-busy"), retry_after=1, callers=12, hangs=True,
         settings={"GATEWAY_LIMITS_VAULT_REQUESTS": "4", "GATEWAY_LIMITS_VAULT_QUEUE": "4"},
     ),
     at_the_proxy("Vault trickles", "A correct answer at one byte a second", trickle, "504 vault-timeout", 5),

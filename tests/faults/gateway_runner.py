@@ -23,13 +23,17 @@ from devserver.proxy import Proxy
 from tests.backends import Backend
 from tests.faults.gateway_catalogue import Fault, World
 from tests.faults.nodes import single_node
-from tests.faults.waiting import wait_for
+from tests.faults.trial import PATIENT
+from tests.faults.waiting import Lateness, wait_for
 from tests.gateways import QUICK, Answer, Vault, gateway
 from tests.identity_provider import Provider
 
-LONGEST_END_SECONDS = 5.0
+LONGEST_END_SECONDS = 15.0
 SLACK_SECONDS = 1.5
-"""What a machine with two cores, on which all faults happen at the same time, may add to an answer at once."""
+"""What a machine with two cores, on which all faults happen at the same time, may add to an answer at once; beside
+what it was seen to add."""
+LONGEST_TELLING_SECONDS = 15.0
+"""How much longer a fault lasts, if not everybody has been told of it."""
 LONGEST_ASKING_SECONDS = 90.0
 RETRY_LATER = (503, 504)
 HEALTH = ("/livez", "/metrics")
@@ -125,8 +129,9 @@ def outcome(answer: Answer) -> str:
 class Trial:
     """One gateway under one fault."""
 
-    def __init__(self, world: World, fault: Fault, pace: Pace) -> None:
+    def __init__(self, world: World, fault: Fault, pace: Pace, lateness: Lateness) -> None:
         self.world, self.fault, self.pace = world, fault, pace
+        self._lateness = lateness
         ask, provider = world.gateway.ask, world.provider
         self.token = provider.token()
         body = {"data": {"value": f"written-by-{world.vault.name}"}}
@@ -153,6 +158,8 @@ class Trial:
         self.fault.begin(self.world)
         began = time.monotonic()
         time.sleep(self.pace.outage)
+        while self._has_still_to_tell(began) and time.monotonic() < began + self.pace.outage + LONGEST_TELLING_SECONDS:
+            time.sleep(self.pace.probe)
         ended = time.monotonic()
         self.fault.end(self.world)
         self.token = self.world.provider.token()
@@ -161,8 +168,19 @@ class Trial:
         recovery = time.monotonic() - ended
         hits = self.cached.during(began, ended)
         healths = [answer for each in self.health for answer in each.during(began, ended)]
-        complaints = [*self._complaints(began, ended), *self._slowness(hits, healths), *self._end()]
+        slack = SLACK_SECONDS + self._lateness.longest(began, ended)
+        complaints = [*self._complaints(began, ended), *self._slowness(hits, healths, slack), *self._end()]
         return Result(recovery, longest(hits), longest(healths), complaints)
+
+    def _has_still_to_tell(self, began: float) -> bool:
+        """Whether anything that somebody must be told of this fault was told to nobody."""
+        now = time.monotonic()
+        told = [
+            (self.fault.cached, self.cached.during(began, now)),
+            (self.fault.asks, [answer for each in self.asking for answer in each.heard(began, now)]),
+            (self.fault.health, self.readiness.during(began, now)),
+        ]
+        return any(not {*must} <= {*map(outcome, answers)} for must, answers in told)
 
     def _is_well(self, value: str) -> bool:
         """Whether everybody is served, and the cached secret is this one."""
@@ -199,13 +217,13 @@ class Trial:
                 yield f"{each}: Retry-After is {told}"
         yield from (failure for each in self.callers for failure in each.failures[:3])
 
-    def _slowness(self, hits: list[Answer], healths: list[Answer]) -> Iterator[str]:
-        if longest(hits) > self.pace.patience + SLACK_SECONDS:
+    def _slowness(self, hits: list[Answer], healths: list[Answer], slack: float) -> Iterator[str]:
+        if longest(hits) > self.pace.patience + slack:
             yield f"a cached read took {longest(hits):.1f} s"
-        if longest(healths) > SLACK_SECONDS:
+        if longest(healths) > slack:
             yield f"/livez or /metrics took {longest(healths):.1f} s"
         busy = [answer for each in self.asking for _, answer in each.told if answer.kind == "gateway-busy"]
-        if longest(busy) > SLACK_SECONDS:
+        if longest(busy) > slack:
             yield f"to be told that it is busy took {longest(busy):.1f} s"
 
     def _end(self) -> Iterator[str]:
@@ -243,6 +261,7 @@ class Runner:
 
     def __init__(self, backend: Backend, folder: Path, pace: Pace) -> None:
         self._backend, self._folder, self._pace = backend, folder, pace
+        self._lateness = Lateness()
 
     def run(self, faults: Sequence[Fault], tell: Callable[[str], object]) -> dict[str, Result]:
         """What came of each fault, by its name; `tell` hears once a second how far it is."""
@@ -259,16 +278,17 @@ class Runner:
                 results[fault.name] = self._try_out(fault)
 
         threads = [threading.Thread(target=try_out_all) for _ in range(min(self._pace.at_once, len(faults)))]
-        for thread in threads:
-            thread.start()
         of = f"of {len(faults)} faults of the gateway tried"
-        wait_for(threads, lambda passed: tell(f"{passed:.0f} s, {len(results)} {of}"))
+        with self._lateness.noted():
+            for thread in threads:
+                thread.start()
+            wait_for(threads, lambda passed: tell(f"{passed:.0f} s, {len(results)} {of}"))
         return results
 
     def _try_out(self, fault: Fault) -> Result:
         try:
             with ExitStack() as stack:
-                return Trial(self._world(fault, stack), fault, self._pace).run()
+                return Trial(self._world(fault, stack), fault, self._pace, self._lateness).run()
         except Exception as error:  # a trial that breaks is one row that fails
             logging.getLogger(__name__).exception("%s", fault.name)
             return Result(0.0, 0.0, 0.0, [f"{type(error).__name__}: {error}"])
@@ -283,5 +303,6 @@ class Runner:
         port = node.port if node else int(self._backend.url.rpartition(":")[2])
         proxy = stack.enter_context(Proxy((HOST, port)).running())
         provider = stack.enter_context(Provider().running())
-        settings = {**self._pace.settings, **fault.settings, "VAULT_URL": proxy.url}
+        timeout = {} if fault.hangs else {"HTTP_TIMEOUT": PATIENT}
+        settings = {**self._pace.settings, **timeout, **fault.settings, "VAULT_URL": proxy.url}
         return World(vault, proxy, provider, stack.enter_context(gateway(vault, provider, **settings)), node)

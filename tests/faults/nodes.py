@@ -9,10 +9,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import hvac
+import requests
+
+from devserver.openbao import START_SECONDS
 from devserver.stored import StoredOpenBao
 from tests.backends import until
 
 BALANCE_SECONDS = 0.1
+UNDECIDED = (hvac.exceptions.VaultError, requests.RequestException)
+"""What a cluster raises that has no leader for a moment."""
 
 
 class Node(StoredOpenBao):
@@ -24,6 +30,11 @@ class Node(StoredOpenBao):
         super().__init__(own, lambda: None, port=0)
         self.name = name
         self._leader = leader
+
+    @property
+    def root(self) -> hvac.Client:
+        """Patient at first: an initialisation that takes too long takes place all the same, and its key is lost."""
+        return super().root if self.key else hvac.Client(url=self.url, timeout=START_SECONDS, session=self._direct)
 
     def start(self) -> None:
         """Start it, and wait for it; the first time with empty storage, which is initialised, or gets the leader's."""
@@ -78,13 +89,17 @@ def cluster(folder: Path) -> Iterator[list[Node]]:
                 # A follower becomes a voter after this time; without voters there is no election.
                 settings = {"server_stabilization_time": "1s"}
                 first.root.adapter.post("/v1/sys/storage/raft/autopilot/configuration", json=settings)
+                first.root.sys.enable_auth_method("approle")
         until(lambda: voters(first) == len(nodes), "the cluster")
-        first.root.sys.enable_auth_method("approle")
         yield nodes
 
 
 def voters(node: Node) -> int:
-    servers = node.root.adapter.get("/v1/sys/storage/raft/configuration")["data"]["config"]["servers"]
+    """0 between two leaders, of which there is a new one when a machine has stood still for half a second."""
+    try:
+        servers = node.root.adapter.get("/v1/sys/storage/raft/configuration")["data"]["config"]["servers"]
+    except UNDECIDED:
+        return 0
     return sum(server["voter"] for server in servers)
 
 

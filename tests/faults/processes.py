@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from devserver.openbao import HOST, free_port
 from devserver.proxy import Proxy, say_nothing
 from tests.backends import until
 from tests.e2e.conftest import Program
@@ -155,8 +156,7 @@ def end_in(path: str) -> Callable[[Scene], float]:
 
 
 def end_in_backoff(scene: Scene) -> float:
-    scene.proxy.refuse()
-    program = scene.start()
+    program = scene.start(VAULT_URL=f"http://{HOST}:{free_port(0)}")
     program.wait_for("⏳ Login failed", times=2)
     return scene.end(program)
 

@@ -12,6 +12,7 @@ from tests.faults.trial import DEFAULTS, Pace
 
 SLACK_SECONDS = 8.0
 """What a busy machine may add."""
+pytestmark = pytest.mark.timeout(600)  # all of them happen before the first test
 
 
 @pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)

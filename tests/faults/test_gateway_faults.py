@@ -12,6 +12,7 @@ from tests.faults.gateway_runner import DEFAULTS, Pace, Result
 
 SLACK_SECONDS = 5.0
 """What a busy machine may add."""
+pytestmark = pytest.mark.timeout(600)  # all of them happen before the first test
 
 
 @pytest.mark.parametrize("gateway_fault", CATALOGUE, ids=lambda fault: fault.name)

@@ -29,6 +29,8 @@ from vaultkit.secret import Secret
 
 START_SECONDS = 30.0
 EXIT_SECONDS = 5.0
+PATIENT = "30"
+"""[http] timeout where every request is answered: at a short one, a machine that stands still is a fault as well."""
 LAST_MOMENT_SECONDS = 0.5
 """A credential with so little left may be gone before a reader that saw it looks again."""
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,15 +27,20 @@ from live.page import listen, served
 from live.rules import inline, rules_page
 from live.streams import MOST_STREAMS, Streams
 from tests.fakes import PASSWORD, SECRET_ID
-from tests.integration.conftest import eventually
+from tests.integration.conftest import PATIENCE_SECONDS, eventually
 from tests.live_page import Reader
 
 # ── The faults ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_one_fault_at_a_time_and_each_is_mended() -> None:
-    board, steps = Board("http://vault"), list[str]()
-    fault = Fault("a", "A", "watch", "T1", 0.2, lambda: steps.append("begin"), lambda: steps.append("end"))
+    board, steps, go = Board("http://vault"), list[str](), threading.Event()
+
+    def begin() -> None:
+        steps.append("begin")
+        go.wait(PATIENCE_SECONDS)
+
+    fault = Fault("a", "A", "watch", "T1", 0.2, begin, lambda: steps.append("end"))
     faults = Faults([fault, Fault("b", "B", "watch", "T2", 0, lambda: None)], board)
     with pytest.raises(UnknownFault):
         faults.start("c")
@@ -43,6 +49,7 @@ def test_one_fault_at_a_time_and_each_is_mended() -> None:
         faults.start("b")
     running = faults.facts()[0]
     assert running["link"] == "/rules#T1"
+    go.set()
     eventually(lambda: faults.running is None)
     assert steps == ["begin", "end"]
     faults.start("b")
@@ -265,9 +272,10 @@ def test_stream_numbers_its_messages(page: Served) -> None:
     with socket.create_connection(("127.0.0.1", page.reader.port)) as connection:
         connection.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{page.reader.port}\r\n\r\n".encode())
         read = b""
-        while read.count(b"id: ") < 3:
+        while read.count(b"\n\n") < 3:
             read += connection.recv(65536)
-    ids = [int(line[4:]) for line in read.decode().splitlines() if line.startswith("id: ")]
+    whole = read.rpartition(b"\n\n")[0].decode()
+    ids = [int(line[4:]) for line in whole.splitlines() if line.startswith("id: ")]
     assert ids == sorted(set(ids))
 
 
@@ -294,7 +302,7 @@ def has_heard(number: int, reader: Reader) -> bool:
 
 def test_reader_that_stops_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the others read on meanwhile."""
-    monkeypatch.setattr("live.streams.SEND_SECONDS", 0.5)
+    monkeypatch.setattr("live.streams.SEND_SECONDS", 3.0)
     with serving() as page, socket.create_connection(("127.0.0.1", page.reader.port)) as stopped:
         stopped.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stopped.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{page.reader.port}\r\n\r\n".encode())

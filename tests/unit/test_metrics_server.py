@@ -163,7 +163,7 @@ def test_x1_end_waits_for_nobody(watched: Watched) -> None:
         eventually(lambda: watched.answering() == 1)
         port, started = watched.server.port, time.monotonic()
         watched.server.close()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         assert slow.recv(100) == b""
     with MetricsServer(HOST, port, watched.registry, dict) as again:
         assert again.port == port

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.conftest import eventually
 from vaultkit.shield import log_unexpected
 from vaultkit.worker import Worker
 
@@ -87,9 +88,9 @@ def test_x2_jump_forward_does_not_spin(stop: threading.Event) -> None:
     worker(action, stop, interval=1.0)
     action.wait_for(1)
     set_local_clock(1)
-    before = action.runs
+    before, began = action.runs, time.monotonic()
     stop.wait(1.5)
-    assert action.runs - before <= 2
+    assert action.runs - before <= 1 + (time.monotonic() - began)
 
 
 def test_worker_never_runs_early(stop: threading.Event) -> None:
@@ -99,10 +100,9 @@ def test_worker_never_runs_early(stop: threading.Event) -> None:
         "test", lambda: runs.append(time.monotonic()), interval=lambda: INTERVAL, stop=stop, on_error=lambda _: None
     )
     made.start()
-    stop.wait(INTERVAL * 6)
+    eventually(lambda: len(runs) >= 6)
     stop.set()
     assert made.join(5)
-    assert len(runs) >= 3
     assert min(later - earlier for earlier, later in itertools.pairwise(runs)) >= INTERVAL
 
 
