@@ -33,7 +33,10 @@ class StoredOpenBao(OpenBao):
     @property
     def root(self) -> hvac.Client:
         """A client that may do everything."""
-        return hvac.Client(url=self.url, token=self.root_token, timeout=REQUEST_TIMEOUT_SECONDS, session=self._direct)
+        return self._client(REQUEST_TIMEOUT_SECONDS)
+
+    def _client(self, timeout: float) -> hvac.Client:
+        return hvac.Client(url=self.url, token=self.root_token, timeout=timeout, session=self._direct)
 
     def start(self) -> None:
         self.data.mkdir(exist_ok=True)
@@ -43,7 +46,8 @@ class StoredOpenBao(OpenBao):
         """Wait until it is initialised, unsealed and active. Raises: DevServerError."""
         self._wait_until(lambda: self.health() is not None)
         if not self.key:
-            answer = self.root.sys.initialize(1, 1)
+            # Patiently: one that takes too long takes place all the same, and its key is lost.
+            answer = self._client(START_SECONDS).sys.initialize(1, 1)
             self.key, self.root_token = answer["keys"][0], answer["root_token"]
         self.unseal()
 

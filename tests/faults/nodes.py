@@ -12,7 +12,6 @@ from typing import Any
 import hvac
 import requests
 
-from devserver.openbao import START_SECONDS
 from devserver.stored import StoredOpenBao
 from tests.backends import until
 
@@ -30,11 +29,6 @@ class Node(StoredOpenBao):
         super().__init__(own, lambda: None, port=0)
         self.name = name
         self._leader = leader
-
-    @property
-    def root(self) -> hvac.Client:
-        """Patient at first: an initialisation that takes too long takes place all the same, and its key is lost."""
-        return super().root if self.key else hvac.Client(url=self.url, timeout=START_SECONDS, session=self._direct)
 
     def start(self) -> None:
         """Start it, and wait for it; the first time with empty storage, which is initialised, or gets the leader's."""
