@@ -108,16 +108,29 @@ def bao_folder() -> Path:
 
 
 def free_port(preferred: int) -> int:
-    """The preferred port if nobody listens there, else another; 0 prefers none. It is kept for who asks for it."""
+    """The preferred port if nobody listens there or has chosen it, else another; 0 prefers none. It is kept for us."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
+                _choose(port)
             except OSError:
                 continue
             return _kept(probe)
     raise OSError(f"no free port on {HOST}")
+
+
+_chosen: set[int] = set()
+
+
+def _choose(port: int) -> None:
+    """Let no other devserver choose this one, until our process has ended. Raises: OSError, if one has."""
+    if port and port not in _chosen:
+        with socket.socket(type=socket.SOCK_DGRAM) as sign:  # UDP: its ports are others, and nobody wants this one
+            sign.bind((HOST, port))
+            sign.detach()  # it stays open
+        _chosen.add(port)
 
 
 def _kept(probe: socket.socket) -> int:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote as quoted
 from typing import IO
@@ -133,8 +133,7 @@ def run_until(stop: threading.Event) -> None:
         if stop.is_set():
             raise Interrupted
 
-    with ExitStack() as stack:
-        server = started(stack, check)
+    with DevServer(port=PORT, check=check) as server:
         FOLDER.write_text(str(server.folder), encoding="utf-8")
         new = ENVIRONMENT.with_suffix(".new")
         new.touch(mode=0o600)
@@ -145,16 +144,6 @@ def run_until(stop: threading.Event) -> None:
                 server.check()
         finally:
             ENVIRONMENT.unlink(missing_ok=True)
-
-
-def started(stack: ExitStack, check: Callable[[], None]) -> DevServer:
-    """A server on the usual port, or on another one if that is taken. Raises: DevServerError, Interrupted."""
-    try:
-        return stack.enter_context(DevServer(port=PORT, check=check))
-    except DevServerError as error:  # two that begin at the same moment may both have found the port free
-        if "address already in use" not in str(error):
-            raise
-    return stack.enter_context(DevServer(port=0, check=check))
 
 
 def environment_of(server: DevServer) -> str:

@@ -188,6 +188,15 @@ def test_free_port_goes_to_who_asked_for_it() -> None:
         pass
 
 
+def test_port_that_another_has_chosen_is_taken() -> None:
+    """Though nothing listens there yet: two that are started at the same moment take two."""
+    chosen = free_port(free_port(0))
+    choose = f"from devserver.openbao import free_port; print(free_port({chosen}))"
+    other = subprocess.run([sys.executable, "-c", choose], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert int(other.stdout) != chosen
+    assert free_port(chosen) == chosen
+
+
 def test_server_that_dies_says_why(tmp_path: Path) -> None:
     """With the end of its log."""
     process = Process(

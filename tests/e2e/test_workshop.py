@@ -18,11 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from devserver import DevServerError
 from devserver.__main__ import PORT
 from devserver.openbao import HOST
 from tests.e2e.conftest import PROJECT, Run
-from workshop import servers
 from workshop.leftovers import writing_below
 from workshop.run_labs import Newcomer, newcomer, runs
 
@@ -169,28 +167,6 @@ def test_begin_takes_another_port(somebody: Newcomer) -> None:
     """Where somebody else's server has the usual one."""
     with taken(PORT):
         assert f"; port {PORT} is in use" in typed(somebody, BEGIN)
-
-
-def test_begin_gets_over_a_race_for_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The port was free when it was looked at, and taken a moment later: a fake, for it cannot be had to order."""
-    ports: list[int] = []
-
-    class Taken:
-        def __init__(self, *, port: int, check: Callable[[], None]) -> None:
-            ports.append(port)
-
-        def __enter__(self) -> Taken:
-            if ports[-1] == PORT:
-                raise DevServerError("OpenBao ended with status 1: bind: address already in use")
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(servers, "DevServer", Taken)
-    with ExitStack() as stack:
-        servers.started(stack, lambda: None)
-    assert ports == [PORT, 0]
 
 
 def test_begin_elsewhere_is_told_in_words(somebody: Newcomer, tmp_path: Path) -> None:
