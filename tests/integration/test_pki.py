@@ -201,11 +201,11 @@ class Visitor:
 def test_p2_tls_server_fails_no_request(
     make_pki_client: PkiClient, root: hvac.Client, events: Events, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Certificates of 9 s over 2 rotations, with --full over 6: to new connections, and to one that is kept."""
-    rotations = 6 if pytestconfig.getoption("--full") else 2
+    """Certificates of 9 s over 2 rotations, with --full of 5 s over 6: to new connections, and to one that is kept."""
+    ttl, rotations = ("5", 6) if pytestconfig.getoption("--full") else ("9", 2)
     ca = tmp_path / "ca.pem"
     ca.write_text(root.secrets.pki.read_ca_certificate(mount_point=ROOT_MOUNT))
-    client = make_pki_client(PKI_TTL="9")
+    client = make_pki_client(PKI_TTL=ttl)
     with (
         server_context(client, ROLE) as context,
         serving(context) as url,
