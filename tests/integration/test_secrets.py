@@ -327,8 +327,10 @@ def test_h1_namespace(backend: Backend, root: hvac.Client, make_client: Callable
         root.adapter.post("/v1/sys/namespaces/team-a", json={})
     except hvac.exceptions.VaultError:
         pytest.skip("this server has no namespaces (Vault has them in its Enterprise edition only)")
-    secret_id = backend.setup(VAULT_NAMESPACE="team-a", BAO_NAMESPACE="team-a")
-    inside = make_client(VAULT_NAMESPACE="team-a", VAULT_SECRET_ID=secret_id)
+    # Of another name: else its static role would set the password of the database user whom the role outside has.
+    within = {"VAULT_NAMESPACE": "team-a", "VAULT_ENTITY": "app-of-team-a"}
+    secret_id = backend.setup(BAO_NAMESPACE="team-a", **within)
+    inside = make_client(VAULT_SECRET_ID=secret_id, **within)
     assert inside.get_kv_secret("database").version == 1
     assert inside.get_database_dynamic_secret("db-demo-dynamic").data["username"]
     with pytest.raises(LoginRefused):
