@@ -28,7 +28,6 @@ from tests.faults.waiting import Lateness, wait_for
 from tests.gateways import QUICK, Answer, Vault, gateway
 from tests.identity_provider import Provider
 
-LONGEST_END_SECONDS = 15.0
 SLACK_SECONDS = 1.5
 """What a machine with two cores, on which all faults happen at the same time, may add to an answer at once; beside
 what it was seen to add."""
@@ -54,6 +53,8 @@ class Pace:
     """How long a caller pauses, seconds."""
     at_once: int
     settings: Mapping[str, str]
+    end: float = 5.0
+    """How soon SIGTERM must have ended it, seconds."""
 
 
 DEFAULTS = Pace(
@@ -64,7 +65,7 @@ DEFAULTS = Pace(
         "GATEWAY_IDENTITY_KEYS_REFRESH": "10", "GATEWAY_IDENTITY_KEYS_COOLDOWN": "10",
     },
 )  # fmt: skip
-SCALED = Pace("scaled down", 3.0, 2.0, 0.3, 2.5, 0.1, 10, {**QUICK, "HTTP_TIMEOUT": "2"})
+SCALED = Pace("scaled down", 3.0, 2.0, 0.3, 2.5, 0.1, 10, {**QUICK, "HTTP_TIMEOUT": "2"}, 15.0)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Trial:
         self._stop_callers()
         program, vault = self.world.gateway, self.world.vault
         status, took = program.stop(signal.SIGTERM)
-        if status != 0 or took > LONGEST_END_SECONDS:
+        if status != 0 or took > self.pace.end:
             yield f"ended with status {status} after {took:.1f} s"
         output = program.out + program.err
         secret = [f"of-{vault.name}", f"written-by-{vault.name}", self.token, *vault.secret_ids]
