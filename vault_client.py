@@ -156,7 +156,7 @@ class VaultClient:
         """What to use instead of a secret that was refused where it was used, as by a database.
 
         Static passwords rotate, and leases are revoked, behind our back: Vault is asked anew, however many threads were
-        refused, and at most once in `refusal_seconds`. The answer may be the same secret again.
+        refused, and not again within the engine's `refusal_seconds`. The answer may be the same secret again.
         """
         return self.engines[refused.engine].get_instead_of(refused)
 

@@ -13,13 +13,16 @@ import pytest
 
 from devserver.setup import without_vault
 from tests.e2e.conftest import PROJECT
+from tests.e2e.test_extending import COPY
 
 PAGE = (PROJECT / "docs/TESTING.md").read_text(encoding="utf-8")
 FILES = {
     name: text for name, text in re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 }
-CLIENT = ("config.ini", "config_loader.py", "vault_client.py", "vaultkit")
+CLIENT = COPY.split()[2:-1]
 SERVERS = re.findall(r"`cp -r (.*?) ../my-program`", PAGE)[0].split()
+OF_ANOTHER_SERVER = {"VAULT_NAMESPACE": "elsewhere"}
+"""What the terminal may still hold."""
 SECONDS = 120.0
 
 
@@ -36,9 +39,8 @@ def my_program(tmp_path: Path) -> Path:
 def run_tests(folder: Path, name: str) -> str:
     """The last line of pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
-    ran = subprocess.run(
-        command, cwd=folder, env=without_vault(os.environ), capture_output=True, text=True, timeout=SECONDS
-    )
+    environment = {**without_vault(os.environ), **OF_ANOTHER_SERVER}
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
     return ran.stdout.splitlines()[-1]
 
 

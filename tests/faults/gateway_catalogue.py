@@ -67,16 +67,10 @@ class Fault:
 def at_the_proxy(
     name: str, how: str, behaviour: Behaviour, told: str, retry_after: int = 0, may: tuple[str, ...] = ()
 ) -> Fault:
-    hangs = behaviour in (say_nothing, trickle)
     return Fault(
-        name,
-        how,
-        lambda world: world.proxy.misbehave(behaviour),
-        (told,),
-        retry_after=retry_after,
-        may=may,
-        hangs=hangs,
-    )
+        name, how, lambda world: world.proxy.misbehave(behaviour), (told,), retry_after=retry_after, may=may,
+        hangs=behaviour in (say_nothing, trickle),
+    )  # fmt: skip
 
 
 def of_node(act: Callable[[Node], object]) -> Step:
